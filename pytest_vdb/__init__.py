@@ -1,0 +1,33 @@
+"""Gate video-diffusion models in pytest. Every public name is imported on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_vdb.errors import VdbError as VdbError
+    from pytest_vdb.metrics.registry import MetricSpec as MetricSpec
+    from pytest_vdb.records import Kind as Kind
+    from pytest_vdb.records import ModelSpec as ModelSpec
+    from pytest_vdb.units import GiB as GiB
+    from pytest_vdb.units import MiB as MiB
+    from pytest_vdb.units import ms as ms
+
+_WHERE = {
+    "GiB": "units",
+    "MiB": "units",
+    "ms": "units",
+    "ModelSpec": "records",
+    "Kind": "records",
+    "MetricSpec": "metrics.registry",
+    "VdbError": "errors",
+}
+
+__all__ = ["GiB", "Kind", "MetricSpec", "MiB", "ModelSpec", "VdbError", "ms"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

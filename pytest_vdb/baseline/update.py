@@ -1,0 +1,118 @@
+"""Updating: merges what ran and passed into the baseline files. The controller alone calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_vdb.baseline import schema
+from pytest_vdb.baseline.schema import BaselineFile
+from pytest_vdb.baseline.store import Store, write_atomically
+from pytest_vdb.errors import BaselineError
+from pytest_vdb.records import Baseline, Measurement, Session, Stored, Workload, definition
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one passed test contributes to one baseline file.
+
+    ``media`` maps a sample key to its reference media by role. ``distances`` are measured against
+    those media and have no values of their own to store; the test is expected to take them.
+    """
+
+    path: str
+    test: str
+    model: str
+    environment: dict[str, str]
+    workload: Workload
+    measurements: tuple[Measurement, ...]
+    media: Mapping[str, Mapping[str, str]]
+    distances: tuple[str, ...] = ()
+
+
+def apply(
+    store: Store,
+    updates: Iterable[Update],
+    session: Session,
+    *,
+    mode: str,
+    keep: int,
+    blobs: Path,
+) -> list[str]:
+    """Write every touched file, atomically and under a lock; gives back what was written.
+
+    ``mode`` "missing" adds measurements and media that have none; "all" appends a session and
+    drops the oldest beyond ``keep``. Media come before the files that name them. Raises
+    BaselineError or BaselineWriteError; files written before stay whole.
+    """
+    by_path: dict[str, list[Update]] = {}
+    for update in updates:
+        by_path.setdefault(update.path, []).append(update)
+    written = []
+    for relative, group in sorted(by_path.items()):
+        target = store.root / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(store.root / ".lock")):
+            old = schema.read(target)
+            new = old or BaselineFile(group[0].model, group[0].environment)
+            for update in group:
+                new = merge(new, update, session, mode=mode, keep=keep)
+            if new == old:
+                continue
+            for name in sorted(_hashes(new) - (_hashes(old) if old else set())):
+                for blob in blobs.glob(f"{name}.*"):
+                    store.add_blob(blob)
+            write_atomically(target, new.dumps())
+            written.append(relative)
+    return written
+
+
+def _hashes(file: BaselineFile) -> set[str]:
+    return {
+        sha256
+        for baseline in file.workloads.values()
+        for media in baseline.media.values()
+        for sha256 in media.values()
+    }
+
+
+def merge(
+    file: BaselineFile, update: Update, session: Session, *, mode: str, keep: int
+) -> BaselineFile:
+    """``file`` with one update in it."""
+    if file.environment != update.environment:
+        raise BaselineError(f"{update.path} was stored on {file.environment}")
+    key = update.workload.hash
+    baseline = file.workloads.get(key) or Baseline(update.workload)
+    measurements = dict(baseline.measurements)
+    for measurement in update.measurements:
+        stored = measurements.get(measurement.name)
+        fresh = Stored(measurement.unit, measurement.direction, definition(measurement.provenance))
+        if stored is None or stored.provenance != fresh.provenance:
+            stored = fresh
+        elif mode == "missing":
+            continue
+        sessions = {**stored.sessions, session.date: measurement.by_key}
+        kept = sorted(sessions)[-keep:]
+        measurements[measurement.name] = replace(stored, sessions={k: sessions[k] for k in kept})
+    media = {k: dict(v) for k, v in baseline.media.items()}
+    for sample, roles in update.media.items():
+        if mode == "all" or sample not in media:
+            media[sample] = dict(roles)
+    used = {date for stored in measurements.values() for date in stored.sessions}
+    sessions_kept = {**baseline.sessions, session.date: session}
+    baseline = Baseline(
+        update.workload,
+        {date: s for date, s in sessions_kept.items() if date in used},
+        measurements,
+        media,
+    )
+    tests = {name: dict(index) for name, index in file.tests.items()}
+    names = {m.name for m in update.measurements} | set(update.distances)
+    if mode == "missing":
+        names |= set(tests.get(update.test, {}).get(key, ()))
+    tests.setdefault(update.test, {})[key] = sorted(names)
+    return replace(file, workloads={**file.workloads, key: baseline}, tests=tests)

@@ -1,0 +1,298 @@
+"""Bench: one model on one workload, generated once a session and measured on demand."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_vdb.environment import package
+from pytest_vdb.errors import Insane, Unmeasured, VdbError
+from pytest_vdb.models.sources import provides
+from pytest_vdb.records import (
+    Baseline,
+    Kind,
+    Measurement,
+    Missing,
+    ModelSpec,
+    Provenance,
+    Run,
+    Sample,
+    Value,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pytest_vdb.measure.runner import Job
+    from pytest_vdb.metrics.registry import MetricSpec
+    from pytest_vdb.options import Settings
+    from pytest_vdb.session import VdbSession
+
+WALL = "wall clock around one warm pipeline call, device synchronised before and after"
+CPU = "process CPU time of one warm pipeline call, all threads"
+LOAD = "wall clock of one load of the model, from import to ready on the device"
+ALLOCATED = "largest allocation of torch's CUDA allocator during one warm call"
+RESERVED = "largest reservation of torch's CUDA allocator during one warm call"
+CPU_PEAK = "peak of torch's CPU allocator over one traced, untimed call; not device memory"
+
+
+class Bench:
+    """What the session knows of one model on one workload: values and errors are kept."""
+
+    def __init__(
+        self, session: VdbSession, spec: ModelSpec, workload: Workload, settings: Settings
+    ) -> None:
+        self.session = session
+        self.spec = spec
+        self.workload = workload
+        self.settings = settings
+        self.environments = session.environments(spec)
+        self._error: VdbError | None = None
+        self._run: Run | None = None
+        self._scores: dict[tuple[str, str], Measurement] = {}
+
+    # ------------------------------------------------------------------ samples
+
+    @property
+    def run(self) -> Run:
+        """The finished run; generated on first use. Raises what the runner or sanity raised."""
+        if self._error is None and self._run is None:
+            try:
+                self._run = self._generate()
+            except VdbError as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        assert self._run is not None
+        return self._run
+
+    def job(self) -> Job:
+        """The workload as a runner takes it, with a folder of its own for the samples."""
+        from pytest_vdb.measure.runner import Job
+
+        folder = self.session.scratch / f"{self.spec.slug}-{self.workload.hash}-{time.time_ns()}"
+        folder.mkdir(parents=True)
+        path = (str(self.session.config.rootpath), *sys.path)
+        device, timeout = self.session.device, self.settings.timeout
+        return Job(self.spec, self.workload, str(folder), device, timeout, path)
+
+    def _generate(self) -> Run:
+        runner = self.session.runner(self.settings.runner)
+        with self.session.charged("generate"):
+            run = runner.run(self.job(), self._progress())
+        if run.load:
+            self.session.seconds["generate"] -= run.load
+            self.session.seconds["load"] += run.load
+        with self.session.charged("metrics"):
+            self._check_sanity(run)
+        return run
+
+    def _progress(self) -> Callable[[int, int], None] | None:
+        """One line on the terminal, rewritten after every sample of a long generation."""
+        reporter = self.session.config.pluginmanager.getplugin("terminalreporter")
+        capture = self.session.config.pluginmanager.getplugin("capturemanager")
+        if reporter is None or capture is None or not reporter.isatty:
+            return None
+        start = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            spent = time.monotonic() - start
+            if spent < 2:
+                return
+            left = spent / done * (total - done)
+            line = f"vdb: {self.spec.name}: {done}/{total} videos, {left:.0f} s left"
+            with capture.global_and_fixture_disabled():
+                reporter.rewrite(line, erase=True)
+                if done == total:
+                    reporter.rewrite("", erase=True)
+
+        return show
+
+    def frames(self, sample: Sample) -> np.ndarray:
+        """uint8 (T, H, W, 3) of one sample, read from this run's folder."""
+        import numpy as np
+
+        frames: np.ndarray = np.load(sample.frames)
+        return frames
+
+    def _check_sanity(self, run: Run) -> None:
+        from pytest_vdb.metrics import sanity
+
+        wanted = ("num_frames", "height", "width")
+        recorded = self.spec.source == "recorded"  # its source has checked the manifest's sizes
+        expected = {} if recorded else {k: v for k, v in self.workload.call.items() if k in wanted}
+        texts = {p.id: p.text for p in self.workload.prompts}
+        faults = []
+        for sample in run.samples:
+            found = sanity.check(self.frames(sample), nonfinite=sample.nonfinite, expected=expected)
+            faults += [
+                f"{fault} (prompt {texts[sample.prompt]!r}, seed {sample.seed})"
+                for fault in found
+                if fault.name not in self.settings.allow
+            ]
+        if faults:
+            more = f"\n  and {len(faults) - 3} more" if len(faults) > 3 else ""
+            raise Insane(
+                f"{len(faults)} of {self.spec.name}'s {len(run.samples)} videos fail the sanity "
+                f"checks, so nothing of them is measured:\n  " + "\n  ".join(faults[:3]) + more
+            )
+
+    # ------------------------------------------------------------------ performance
+
+    def performance(self, name: str) -> Measurement:
+        """``latency``, ``latency.cpu``, ``load``, ``memory.peak``, ``.reserved``, ``.cpu_peak``."""
+        on_cpu = self.session.device == "cpu"
+        family = name.partition(".")[0]
+        if family not in provides(self.spec):
+            return self._absent(
+                name, Missing.NOT_APPLICABLE, f"{self.spec.source} videos carry no {family}"
+            )
+        if on_cpu and name in ("memory.peak", "memory.reserved"):
+            why = "a CPU has no device memory; vdb.memory.cpu_peak is its allocator's peak"
+            return self._absent(name, Missing.NOT_APPLICABLE, why)
+        if not on_cpu and name == "memory.cpu_peak":
+            why = f"the model runs on {self.session.device}; see vdb.memory.peak"
+            return self._absent(name, Missing.NOT_APPLICABLE, why)
+        if family == "latency" and self.session.crowd(self.spec) and not self.settings.crowded:
+            why = (
+                f"{self.session.workers} workers share this machine's devices; run with -n0 or "
+                f"fewer workers, or accept it with --vdb-crowded"
+            )
+            return self._absent(name, Missing.UNMEASURED, why)
+        values = self._performance_values(name)
+        if not values:
+            return self._absent(name, Missing.UNMEASURED, "the runner gave no value for it")
+        return self._measurement(name, values)
+
+    def _performance_values(self, name: str) -> list[Value]:
+        run = self.run
+        by_sample: dict[str, Callable[[Sample], float | None]] = {
+            "latency": lambda s: s.wall,
+            "latency.cpu": lambda s: s.cpu,
+            "memory.peak": lambda s: s.memory.get("allocated"),
+            "memory.reserved": lambda s: s.memory.get("reserved"),
+        }
+        if name in by_sample:
+            found = [(s, by_sample[name](s)) for s in run.samples]
+            return [Value(s.prompt, s.seed, v) for s, v in found if v is not None]
+        once = {"load": run.load, "memory.cpu_peak": run.cpu_peak}[name]
+        return [] if once is None else [Value("", None, once)]
+
+    def _measurement(self, name: str, values: list[Value]) -> Measurement:
+        how, unit, kind, headline = _PERFORMANCE[name]
+        device = self.session.device
+        if threads := self.spec.options.get("num_threads"):
+            device += f", {threads} thread{'s' * (threads > 1)}"
+        provenance = Provenance(how, device=device, package=f"torch {package('torch')}")
+        return Measurement(name, unit, "lower", kind, headline, tuple(values), provenance)
+
+    def _absent(self, name: str, missing: Missing, reason: str) -> Measurement:
+        _, unit, kind, headline = _PERFORMANCE[name]
+        return Measurement(name, unit, "lower", kind, headline, missing=missing, reason=reason)
+
+    # ------------------------------------------------------------------ scores
+
+    def score(self, name: str, baseline: Baseline | None) -> Measurement:
+        """One metric over every sample, against ``baseline``'s reference media where it needs them.
+
+        Raises UnknownMetric; a value that cannot be computed makes the whole series UNMEASURED.
+        """
+        spec = self.session.metrics.find(name)
+        reference = "" if spec.needs == "frames" or baseline is None else repr(baseline.media)
+        key = (name, reference)
+        if key not in self._scores:
+            run = self.run
+            with self.session.charged("metrics"):
+                self._scores[key] = self._score(spec, run, baseline)
+        return self._scores[key]
+
+    def _score(self, spec: MetricSpec, run: Run, baseline: Baseline | None) -> Measurement:
+        base = Measurement(
+            spec.name, spec.unit, spec.direction, spec.kind, "mean", provenance=spec.provenance()
+        )
+        if spec.needs == "latent" and any(s.latent is None for s in run.samples):
+            return replace(
+                base, missing=Missing.NOT_APPLICABLE, reason="the source gives no latents"
+            )
+        if spec.needs != "frames" and (baseline is None or not baseline.media):
+            why = "no reference video is stored; --vdb-update stores this run's"
+            return replace(base, missing=Missing.NO_REFERENCE, reason=why)
+        values = []
+        for sample in run.samples:
+            try:
+                value = self._evaluate(spec, sample, baseline)
+            except Unmeasured as error:
+                where = f"{error} (prompt {sample.prompt}, seed {sample.seed})"
+                return replace(base, missing=Missing.UNMEASURED, reason=where)
+            values.append(Value(sample.prompt, sample.seed, value))
+        return replace(base, values=tuple(values))
+
+    def _evaluate(self, spec: MetricSpec, sample: Sample, baseline: Baseline | None) -> float:
+        from pytest_vdb.metrics.registry import evaluate
+
+        inputs: dict[str, Any] = {}
+        if spec.needs != "frames":
+            assert baseline is not None
+            media = baseline.media.get(sample.key)
+            if media is None:
+                raise Unmeasured(f"the baseline has no reference for {sample.key}")
+            inputs = self._reference(spec, sample, media)
+        return evaluate(spec, self.frames(sample), **inputs)
+
+    def _reference(
+        self, spec: MetricSpec, sample: Sample, media: Mapping[str, str]
+    ) -> dict[str, Any]:
+        import numpy as np
+
+        from pytest_vdb.models import clips
+
+        store = self.session.store
+        if spec.needs == "latent":
+            if "latent" not in media:
+                raise Unmeasured("the baseline keeps no latent of this sample")
+            assert sample.latent is not None
+            return {
+                "latent": np.load(sample.latent),
+                "reference_latent": np.load(store.blob(media["latent"])),
+            }
+        if "video" not in media:
+            raise Unmeasured(
+                "the baseline keeps a latent and a preview of this large video, and no lossless "
+                "one; store it with --vdb-reference lossless --vdb-update"
+            )
+        return {"reference": clips.read_clip(store.blob(media["video"])).frames}
+
+    def identical(self, baseline: Baseline | None) -> bool:
+        """Whether every video equals the baseline's, bit for bit, before and after the VAE."""
+        if baseline is None or not baseline.media:
+            return False
+        media = baseline.media
+        return all(
+            s.key in media and media[s.key]["frames"] == s.frames_sha256 for s in self.run.samples
+        )
+
+    @cached_property
+    def media(self) -> dict[str, dict[str, str]]:
+        """Reference media of this run by sample key, their blobs written to the run's folder."""
+        from pytest_vdb.baseline.media import keep
+
+        lossless = self.settings.reference == "lossless"
+        folder = self.session.scratch / "blobs"
+        return {s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.run.samples}
+
+
+_PERFORMANCE: dict[str, tuple[str, str, Kind, str]] = {
+    "latency": (WALL, "s", Kind.LATENCY, "median"),
+    "latency.cpu": (CPU, "s", Kind.LATENCY, "median"),
+    "load": (LOAD, "s", Kind.LATENCY, "median"),
+    "memory.peak": (ALLOCATED, "B", Kind.MEMORY, "max"),
+    "memory.reserved": (RESERVED, "B", Kind.MEMORY, "max"),
+    "memory.cpu_peak": (CPU_PEAK, "B", Kind.MEMORY, "max"),
+}
+
+PERFORMANCE_NAMES = tuple(_PERFORMANCE)

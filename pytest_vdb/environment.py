@@ -1,0 +1,124 @@
+"""What machine and software this is, without importing torch.
+
+The identity decides comparability and is allow-listed; facts are shown and decide nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pytest_vdb.records import Environment
+
+KERNEL_PACKAGES = ("flash-attn", "xformers", "sageattention", "triton")
+
+
+def package(name: str) -> str:
+    """Installed version of a distribution, or an empty string."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def release(text: str, parts: int = 2) -> str:
+    """``2.13`` of ``2.13.0+cpu``: what usually decides which kernels run."""
+    return ".".join(text.split("+")[0].split(".")[:parts])
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def gpus() -> tuple[tuple[str, str], ...]:
+    """(name, driver version) of every GPU that NVML lists; empty without a driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return tuple((_text(pynvml.nvmlDeviceGetName(h)), driver) for h in handles)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def resolve_device(wanted: str) -> str:
+    """``cuda`` or ``cpu`` for ``auto``: a GPU where the driver and torch's build both have one."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if gpus() and "+cpu" not in package("torch") else "cpu"
+
+
+def _software() -> dict[str, str]:
+    return {
+        "torch": f"torch{release(package('torch'))}",
+        "diffusers": f"diffusers{release(package('diffusers'))}",
+    }
+
+
+def quality_environment(device: str) -> Environment:
+    """Identity of a quality measurement: what moves pixels, without pool and driver."""
+    identity = {"device": "cpu"}
+    if device != "cpu":
+        names = gpus()
+        identity = {"device": names[0][0] if names else device}
+        identity |= {"cuda": package("torch").partition("+")[2]}
+        identity |= {name: f"{name}{v}" for name in KERNEL_PACKAGES if (v := package(name))}
+    return Environment(identity | _software(), facts(device))
+
+
+def performance_environment(device: str, pool: str = "", crowd: int = 0) -> Environment:
+    """Identity of latency and memory: quality's, and the machine, driver, pool and crowding.
+
+    ``crowd`` is the number of workers where they share a device and were allowed to (else 0).
+    """
+    quality = quality_environment(device)
+    identity = dict(quality.identity)
+    if device == "cpu":
+        identity |= {"cpu": cpu_name(), "cores": f"{cpu_count()}c"}
+    else:
+        identity |= {"driver": "driver" + release(gpus()[0][1], 1) if gpus() else ""}
+    identity |= {"pool": pool} if pool else {}
+    identity |= {"crowd": f"{crowd}workers"} if crowd else {}
+    return Environment(identity, quality.facts)
+
+
+def facts(device: str) -> dict[str, str]:
+    """Shown beside a result, deciding nothing."""
+    names = ("torch", "diffusers", "transformers", "numpy", "torchmetrics", "pytest-vdb")
+    return {
+        "device": device,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": f"{cpu_name()}, {cpu_count()} cores",
+        "gpus": ", ".join(name for name, _ in gpus()),
+        **{name: package(name) for name in names},
+    }

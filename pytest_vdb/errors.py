@@ -1,0 +1,92 @@
+"""One class a user mistake, each a subclass of the natural builtin.
+
+A message says what was wrong, where, and what to type instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import pytest
+
+
+class VdbError(Exception):
+    """The plugin's own errors: shown as their message alone, without a traceback."""
+
+
+class UnknownModel(VdbError, LookupError):
+    """A model name that neither the catalog nor a hook knows."""
+
+
+class UnknownMetric(VdbError, LookupError):
+    """A metric name that neither the package nor a hook knows."""
+
+
+class UnknownPrompts(VdbError, LookupError):
+    """A prompt suite that does not exist or a prompt file that cannot be read."""
+
+
+class BadSetting(VdbError, ValueError):
+    """A flag, ini value or marker argument that cannot mean anything."""
+
+
+class BadManifest(VdbError, ValueError):
+    """A folder of recorded videos whose ``prompts.jsonl`` is missing or wrong."""
+
+
+class UnreadableClip(VdbError, OSError):
+    """A clip that cannot be decoded completely."""
+
+
+class BaselineError(VdbError, ValueError):
+    """A baseline file that is corrupt, of another schema, or refers to media that are gone."""
+
+
+class BaselineWriteError(VdbError, OSError):
+    """A baseline that could not be written; what was there before is untouched."""
+
+
+class SourceError(VdbError, RuntimeError):
+    """The model under test could not be loaded or raised while it generated."""
+
+
+class OutOfMemory(VdbError, MemoryError):
+    """The model under test ran out of memory, and said so itself."""
+
+
+class InfraError(VdbError, RuntimeError):
+    """The machine, not the change under test, is at fault: a lost worker, a timeout of a lease."""
+
+
+class GenerationTimeout(VdbError, TimeoutError):
+    """One load or one generation took longer than ``--vdb-timeout``."""
+
+
+class Insane(VdbError, AssertionError):
+    """A video that nobody would accept: not finite, black, frozen, or of the wrong size."""
+
+
+class TooFewSamples(VdbError, ValueError):
+    """A statistic that this many samples cannot support."""
+
+
+class Unmeasured(VdbError, ValueError):
+    """A value that was asked for and not measured: it may not take part in a comparison."""
+
+
+class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
+    """A value that the source declares it cannot measure, used where a number is needed."""
+
+
+class Incomplete(VdbError, TypeError):
+    """A fixture used where it cannot work, such as a live pipeline of a child process."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'x' or 'y'?`` or the list of what is known: the tail of a message."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "known: " + (", ".join(known) or "none")

@@ -1,0 +1,60 @@
+"""The fixtures, thin: each hands out what another room makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vdb.errors import Incomplete
+
+if TYPE_CHECKING:
+    from pytest_vdb.records import Baseline, ModelSpec
+    from pytest_vdb.view import Vdb
+
+
+@pytest.fixture(scope="session")
+def vdb_model(request: pytest.FixtureRequest) -> ModelSpec:
+    """The model under test (a ``ModelSpec``); every test that uses it runs once a model."""
+    spec: ModelSpec = request.param
+    return spec
+
+
+@pytest.fixture
+def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec) -> Vdb:
+    """Measurements of the model on this test's workload, generated when first asked for."""
+    from pytest_vdb.plugin import SESSION, TEST
+    from pytest_vdb.verdicts import TestRun
+    from pytest_vdb.view import Vdb
+
+    session = request.config.stash[SESSION]
+    settings = session.layers.resolve(list(request.node.iter_markers("vdb")))
+    view = Vdb(session.bench(vdb_model, settings), request.node.nodeid)
+    request.node.stash[TEST] = TestRun(view, settings)
+    return view
+
+
+@pytest.fixture
+def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Any:
+    """The loaded pipeline itself, shared with the in-process runner.
+
+    Raises Incomplete for recorded videos and under the child-process runner.
+    """
+    from pytest_vdb.plugin import SESSION
+
+    session = request.config.stash[SESSION]
+    runner = session.runner(vdb._bench.settings.runner)
+    if runner.name != "inprocess" or vdb.model.source != "factory":
+        why = (
+            "videos were recorded" if vdb.model.source != "factory" else "runner is a child process"
+        )
+        raise Incomplete(f"vdb_pipeline needs a pipeline in this process, and the {why}")
+    return runner.source(vdb._bench.job()).pipeline
+
+
+@pytest.fixture
+def vdb_baseline(vdb: Vdb) -> dict[str, Baseline | None]:
+    """What this test is compared with: ``{"quality": Baseline, "performance": Baseline}``."""
+    from pytest_vdb.records import Kind
+
+    return {"quality": vdb.baseline(Kind.SCORE), "performance": vdb.baseline(Kind.LATENCY)}

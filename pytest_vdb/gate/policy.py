@@ -1,0 +1,131 @@
+"""Policy: how much worse a measurement may get, and what each state does to a test.
+
+Light: the options are validated against it before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_vdb.errors import BadSetting
+from pytest_vdb.records import Kind, State, Verdict
+
+_TOLERANCE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(%|abs)\s*")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest change for the worse that is not a regression.
+
+    ``value`` is a fraction of the baseline's mean where ``relative`` (0.05 is 5 %), else it is in
+    the measurement's own unit. ``off`` turns the comparison off.
+    """
+
+    value: float = 0.0
+    relative: bool = True
+    off: bool = False
+
+    @classmethod
+    def parse(cls, text: object) -> Tolerance:
+        """Read ``"5%"``, ``"0.5abs"`` or ``"off"``; BadSetting for all else, bare numbers too."""
+        if isinstance(text, str):
+            if text.strip() == "off":
+                return cls(off=True)
+            match = _TOLERANCE.fullmatch(text)
+            if match:
+                number = float(match[1])
+                if match[2] == "%":
+                    if number >= 100:
+                        raise BadSetting(
+                            f"a tolerance of {text} lets everything pass; stay below 100%"
+                        )
+                    return cls(number / 100)
+                if math.isfinite(number):
+                    return cls(number, relative=False)
+        hint = f", e.g. '{text}%' or '{text}abs'" if _is_number(text) else ""
+        raise BadSetting(
+            f"a tolerance says of what kind it is: '5%' of the baseline, '0.01abs' in the "
+            f"measurement's unit, or 'off'; got {text!r}{hint}"
+        )
+
+    def __str__(self) -> str:
+        if self.off:
+            return "off"
+        return f"{self.value * 100:g}%" if self.relative else f"{self.value:g}abs"
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(str(text))
+    except ValueError:
+        return False
+    return True
+
+
+DEFAULTS: Mapping[str, str] = {
+    "latency": "5%",
+    # A shared CPU's wall clock has been seen to triple while its CPU time held still.
+    "latency@cpu": "off",
+    "latency.cpu": "25%",
+    "load": "off",
+    "memory": "1%",
+    "memory.reserved": "off",  # the caching allocator's, not the model's
+    "score": "2%",
+}
+"""Default tolerances by measurement name, then family, then kind; ``@cpu`` where that device
+differs. Figures and reasons are in docs/verdicts.md."""
+
+
+def tolerance_for(name: str, kind: Kind, device: str, chosen: Mapping[str, str]) -> Tolerance:
+    """What was chosen for measurement ``name`` or its family, or the default."""
+    family = name.split(".")[0]
+    on_device = f"{name}@{device.split(':')[0]}"
+    keys = (name,) if family == "latency" else (name, family)
+    for key in keys:
+        if key in chosen:
+            return Tolerance.parse(chosen[key])
+    for key in (on_device, *keys, kind.value):
+        if key in DEFAULTS:
+            return Tolerance.parse(DEFAULTS[key])
+    return Tolerance(off=True)
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """What each state does: ``"pass"``, ``"warn"``, ``"fail"`` or ``"error"``.
+
+    ``gate``, ``missing`` and ``inconclusive`` are the flags' values (``inconclusive`` None: fail
+    for latency and memory, warn for quality); ``updating`` lifts what an update is there to mend.
+    """
+
+    gate: str = "fail"
+    missing: str = "fail"
+    inconclusive: str | None = None
+    require: bool = False
+    updating: bool = False
+
+    def of(self, verdict: Verdict, kind: Kind) -> str:
+        match verdict.state:
+            case State.INFRA_ERROR:
+                return "error"
+            case State.NOT_APPLICABLE:
+                return "fail" if self.require else "pass"
+            case State.UNMEASURED:
+                return "fail"
+            case State.REGRESSION:
+                return "warn" if self.updating or self.gate != "fail" else "fail"
+            case State.NO_BASELINE:
+                # --vdb-require is a demand for a comparison: a missing one cannot satisfy it.
+                if self.updating or self.gate != "fail":
+                    return "warn"
+                return "fail" if self.require else self.missing
+            case State.INCONCLUSIVE:
+                if self.updating or self.gate != "fail":
+                    return "warn"
+                quality = kind in (Kind.SCORE, Kind.DISTANCE)
+                return self.inconclusive or ("warn" if quality else "fail")
+            case _:
+                return "pass"

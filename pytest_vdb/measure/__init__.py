@@ -1,0 +1,1 @@
+"""A workload in, samples out: runners, timing and memory."""

@@ -1,0 +1,131 @@
+"""What executes a workload: one interface, an in-process and a child-process implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from pytest_vdb.models.sources import provides
+from pytest_vdb.records import Json, ModelSpec, Prompt, Record, Run, Sample, Workload
+
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all) after every finished sample."""
+
+
+@dataclass(frozen=True)
+class Job(Record):
+    """One workload of one model, where it runs and where its samples go.
+
+    ``folder`` receives frames and latents; ``timeout`` (seconds) limits the load and each
+    generation apart; ``path`` is the ``sys.path`` of the repository under test, for a child.
+    """
+
+    model: ModelSpec
+    workload: Workload
+    folder: str
+    device: str = "cpu"
+    timeout: float | None = None
+    path: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        return cls(
+            model=ModelSpec.from_json(data["model"]),
+            workload=Workload.from_json(data["workload"]),
+            folder=data["folder"],
+            device=data["device"],
+            timeout=data["timeout"],
+            path=tuple(data["path"]),
+        )
+
+
+class Runner(Protocol):
+    """Executes jobs.
+
+    ``run`` raises SourceError (the model under test failed), OutOfMemory, GenerationTimeout or
+    InfraError (a lost worker); samples finished before stay readable in the job's folder.
+    """
+
+    name: str
+
+    def run(self, job: Job, progress: Progress | None = None) -> Run: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Tally:
+    """What a runner has heard of one job so far: events in, a `Run` out.
+
+    An event is a JSON-able dict: ``{"event": "loaded", "seconds"}``, ``{"event": "warm",
+    "seconds"}``, ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak"}``,
+    ``{"event": "done"}``. Others say that something goes on and change nothing.
+    """
+
+    job: Job
+    progress: Progress | None = None
+    load: float | None = None
+    first_call: float | None = None
+    cpu_peak: int | None = None
+    samples: list[Sample] = field(default_factory=list)
+    loaded: bool = False
+    done: bool = False
+
+    def __call__(self, event: Mapping[str, Json]) -> None:
+        match event["event"]:
+            case "loaded":
+                self.load, self.loaded = event["seconds"], True
+            case "warm":
+                self.first_call = event["seconds"]
+            case "sample":
+                self.samples.append(Sample.from_json(event["sample"]))
+                if self.progress is not None:
+                    self.progress(len(self.samples), len(self.job.workload.jobs))
+            case "traced":
+                self.cpu_peak = event["cpu_peak"]
+            case "done":
+                self.done = True
+
+    @property
+    def phase(self) -> str:
+        """What is going on now, as the subject of a sentence."""
+        jobs = self.job.workload.jobs
+        if not self.loaded:
+            return "the load"
+        if self.first_call is None and "latency" in provides(self.job.model):
+            return name_phase("the warm-up generation", *jobs[0])
+        if len(self.samples) < len(jobs):
+            return name_phase("the generation", *jobs[len(self.samples)])
+        return name_phase("the traced generation", *jobs[0])
+
+    @property
+    def finished(self) -> str:
+        """Which samples are on disk, as a sentence."""
+        done, total = len(self.samples), len(self.job.workload.jobs)
+        last = f", the last is {self.samples[-1].key}" if self.samples else ""
+        return f"{done} of {total} samples are finished in {self.job.folder}{last}"
+
+    @property
+    def too_slow(self) -> str:
+        """What a GenerationTimeout says when time runs out now."""
+        return (
+            f"{self.phase} of model {self.job.model.name!r} took longer than "
+            f"{self.job.timeout:g} s; raise --vdb-timeout, or ask for fewer steps, frames or "
+            f"pixels ({self.finished})"
+        )
+
+    def run(self, runner: str) -> Run:
+        """The finished job's `Run`."""
+        return Run(
+            samples=tuple(self.samples),
+            load=self.load,
+            first_call=self.first_call,
+            cpu_peak=self.cpu_peak,
+            facts={"runner": runner},
+        )
+
+
+def name_phase(phase: str, prompt: Prompt, seed: int) -> str:
+    """``the generation of prompt 'cat' with seed 0``: how messages name a generation."""
+    return f"{phase} of prompt {prompt.id!r} with seed {seed}"

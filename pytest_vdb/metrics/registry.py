@@ -1,0 +1,226 @@
+"""What a metric is, where it is looked up by name, and how it becomes one number for one video.
+
+Light: nothing here imports torch or numpy; a metric's own code is imported when it is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured, nearest
+from pytest_vdb.records import Kind, Provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NEEDS = ("frames", "reference", "latent")
+SLACK = 1e-6
+"""How far, relative to a bound, a value may lie outside its range: rounding, no more."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric: its definition, and what is needed to compute it.
+
+    ``needs`` decides how ``compute`` is called; it gives one number for one video:
+
+    - ``"frames"``: ``compute(frames)``
+    - ``"reference"``: ``compute(frames, reference)``, the baseline's video, of the same shape
+    - ``"latent"``: ``compute(latent, reference)``, pre-VAE latents of the same shape
+
+    Videos are numpy uint8 (T, H, W, 3), RGB; latents are float arrays of any shape. ``compute``
+    raises Unmeasured where the metric is not defined. ``kind`` is ``Kind.SCORE`` for a metric of
+    the video alone and ``Kind.DISTANCE`` for one against the baseline's video. ``direction`` says
+    which is better, ``"higher"`` or ``"lower"``. ``range`` are the bounds a value can have
+    (``math.inf`` where there is none). ``how`` is the sentence that the provenance of a value
+    carries; ``version`` changes whenever the number for the same video may. ``sees`` names the
+    faults (`pytest_vdb.metrics.faults`) that the metric claims to rank below the intact video.
+
+    Raises BadSetting for a field that cannot mean anything.
+    """
+
+    name: str
+    unit: str
+    direction: str
+    kind: Kind
+    needs: str
+    version: str
+    range: tuple[float, float]
+    summary: str
+    how: str
+    compute: Callable[..., Any]
+    sees: tuple[str, ...] = ()
+    package: str = ""
+
+    def __post_init__(self) -> None:
+        for wrong, message in self._problems():
+            if wrong:
+                raise BadSetting(f"the metric {self.name!r}: {message}")
+
+    def _problems(self) -> Iterator[tuple[bool, str]]:
+        distance = self.needs != "frames"
+        named = isinstance(self.name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", self.name)
+        yield not named, "a name is lower-case letters, digits and _, such as 'my_score'"
+        yield (
+            self.direction not in ("higher", "lower"),
+            f"direction={self.direction!r}; write 'higher' or 'lower', whichever is better",
+        )
+        yield self.needs not in NEEDS, f"needs={self.needs!r}; {nearest(self.needs, NEEDS)}"
+        yield (
+            self.kind != (Kind.DISTANCE if distance else Kind.SCORE),
+            f"kind={str(self.kind)!r} with needs={self.needs!r}; write Kind.SCORE for a metric of "
+            "the video alone and Kind.DISTANCE for one against the baseline's video",
+        )
+        yield (
+            not self.range[0] < self.range[1],
+            f"range={self.range!r}; write (lowest, highest), with math.inf where there is no bound",
+        )
+        yield not callable(self.compute), "compute is not callable; give the function itself"
+
+    def provenance(self, device: str = "cpu") -> Provenance:
+        """What a value of this metric carries; ``package`` gets its installed version."""
+        return Provenance(self.how, self.version, device=device, package=_versioned(self.package))
+
+
+class Metrics:
+    """The package's metrics and those handed in, by name.
+
+    ``extra`` come from ``pytest_vdb_metrics`` hooks. Raises BadSetting for a name that is taken.
+    """
+
+    def __init__(self, extra: Iterable[MetricSpec] = ()) -> None:
+        from pytest_vdb.metrics.builtin import BUILTIN
+
+        self._specs: dict[str, MetricSpec] = {spec.name: spec for spec in BUILTIN}
+        for spec in extra:
+            if spec.name in self._specs:
+                raise BadSetting(
+                    f"two metrics are called {spec.name!r}: {self._specs[spec.name].summary!r} and "
+                    f"{spec.summary!r}; give the one from pytest_vdb_metrics another name"
+                )
+            self._specs[spec.name] = spec
+
+    def __iter__(self) -> Iterator[MetricSpec]:
+        return iter(self._specs.values())
+
+    def find(self, name: str) -> MetricSpec:
+        """The metric ``name``; raises UnknownMetric, which names the nearest ones."""
+        try:
+            return self._specs[name]
+        except KeyError:
+            raise UnknownMetric(f"no metric {name!r}: {nearest(name, self._specs)}") from None
+
+
+def gather(results: Iterable[object]) -> list[MetricSpec]:
+    """The metrics in what ``pytest_vdb_metrics`` hooks returned, one result an implementation.
+
+    Raises BadSetting for a result that is not a list (or other iterable) of MetricSpec.
+    """
+    specs: list[MetricSpec] = []
+    for result in results:
+        members = list(result) if isinstance(result, Iterable) else [None]
+        for member in members:
+            if not isinstance(member, MetricSpec):
+                raise BadSetting(
+                    f"pytest_vdb_metrics returned {result!r}; return a list: [MetricSpec(...)]"
+                )
+            specs.append(member)
+    return specs
+
+
+def evaluate(
+    spec: MetricSpec,
+    frames: np.ndarray,
+    *,
+    reference: np.ndarray | None = None,
+    latent: np.ndarray | None = None,
+    reference_latent: np.ndarray | None = None,
+) -> float:
+    """``spec`` of one video: one finite number inside the metric's range.
+
+    ``frames`` and ``reference`` are uint8 (T, H, W, 3), RGB; ``latent`` and ``reference_latent``
+    are float arrays of one shape. What the metric does not need is not looked at. Raises
+    Unmeasured, with the reason, where there is no such number; a failure never becomes a 0.
+    """
+    if spec.needs == "latent":
+        pair = _pair(spec, "latent", latent, reference_latent)
+        return _number(spec, spec.compute(*pair))
+    require_video(spec.name, frames)
+    if spec.needs == "frames":
+        return _number(spec, spec.compute(frames))
+    pair = _pair(spec, "video", frames, reference)
+    require_video(spec.name, pair[1])
+    return _number(spec, spec.compute(*pair))
+
+
+def require_video(name: str, frames: np.ndarray) -> None:
+    """Raise Unmeasured unless ``frames`` is uint8 (T, H, W, 3) with at least one pixel."""
+    shape = tuple(frames.shape)
+    if frames.dtype.name != "uint8" or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        raise Unmeasured(
+            f"{name}: a video is uint8 of shape (frames, height, width, 3); "
+            f"this one is {frames.dtype.name} of shape {shape}"
+        )
+
+
+def lazy(path: str) -> Callable[..., Any]:
+    """A function that imports ``module:function`` when it is called, and calls it."""
+    return _Lazy(path)
+
+
+@dataclass(frozen=True)
+class _Lazy:
+    path: str  # a class, not a closure, so that a spec can be pickled
+
+    def __call__(self, *args: object) -> Any:
+        module, _, function = self.path.partition(":")
+        return getattr(import_module(module), function)(*args)
+
+
+def _pair(
+    spec: MetricSpec, what: str, ours: np.ndarray | None, reference: np.ndarray | None
+) -> Sequence[np.ndarray]:
+    if ours is None:
+        raise Unmeasured(f"{spec.name}: this source gives no {what}, and the metric needs one")
+    if reference is None:
+        raise Unmeasured(
+            f"{spec.name}: there is no reference {what} to compare with; "
+            "store one with --vdb-update on the base branch"
+        )
+    if tuple(ours.shape) != tuple(reference.shape):
+        raise Unmeasured(
+            f"{spec.name}: the {what} has shape {tuple(ours.shape)} "
+            f"and its reference {tuple(reference.shape)}; they must be equal"
+        )
+    return ours, reference
+
+
+def _number(spec: MetricSpec, result: object) -> float:
+    try:
+        value = float(result)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        kind = type(result).__name__
+        raise Unmeasured(f"{spec.name}: compute gave a {kind}, not one number") from None
+    if not math.isfinite(value):
+        raise Unmeasured(f"{spec.name}: the result is {value}, which is no measurement")
+    low, high = spec.range
+    slack = SLACK * max([1.0, *(abs(bound) for bound in spec.range if math.isfinite(bound))])
+    if not low - slack <= value <= high + slack:
+        raise Unmeasured(
+            f"{spec.name}: the result {value:g} is outside its range {low:g} to {high:g}; "
+            "either the computation or the declared range is wrong"
+        )
+    return value
+
+
+def _versioned(package: str) -> str:
+    if not package:
+        return ""
+    from importlib.metadata import version
+
+    return f"{package} {version(package)}"

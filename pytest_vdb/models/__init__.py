@@ -1,0 +1,1 @@
+"""What is under test: the catalog, the sources and the embedded models."""

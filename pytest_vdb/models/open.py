@@ -1,0 +1,31 @@
+"""Open what a `ModelSpec` names; heavy libraries load when they are needed, and not before."""
+
+from __future__ import annotations
+
+from pytest_vdb.errors import BadSetting
+from pytest_vdb.models.sources import PROVIDES, Source
+from pytest_vdb.records import ModelSpec
+
+
+def open_source(spec: ModelSpec, device: str = "cpu") -> Source:
+    """Load ``spec`` on ``device`` (``"cpu"``, ``"cuda:0"``) and give what generates its videos.
+
+    How many threads torch uses belongs to the process, so the runner sets
+    ``spec.options["num_threads"]``, not the source.
+
+    Raises SourceError (the model could not be loaded), BadManifest (recorded videos whose
+    manifest is wrong) or BadSetting (a spec whose ``source`` does not exist).
+    """
+    match spec.source:
+        case "factory":
+            from pytest_vdb.models.factory import PipelineSource
+
+            return PipelineSource(spec, device)
+        case "recorded":
+            from pytest_vdb.models.recorded import RecordedSource
+
+            return RecordedSource(spec)
+    raise BadSetting(
+        f"model {spec.name!r} has the source {spec.source!r}; "
+        f"give one of: {', '.join(sorted(PROVIDES))}"
+    )

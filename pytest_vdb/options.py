@@ -1,0 +1,428 @@
+"""Every ``--vdb-*`` flag and ``vdb_*`` ini option, merged into one frozen ``Settings``.
+
+Precedence: command line, then marker, then ini file, then default. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from pytest_vdb.errors import BadSetting, nearest
+from pytest_vdb.gate.policy import Consequences, Tolerance
+
+CALL_ARGUMENTS = (
+    "num_frames",
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "negative_prompt",
+    "max_sequence_length",
+    "frame_rate",
+)
+"""Marker arguments that are handed to the pipeline under the same name; others go in ``call``."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one test runs under. ``resolve`` gives a test's own, with its markers merged in."""
+
+    models: tuple[str, ...] = ("tiny-wan",)
+    videos: str | None = None
+    device: str = "auto"
+    dtype: str | None = None
+    runner: str = "auto"
+    timeout: float | None = None
+    pool: str = ""
+    crowded: bool = False
+    baselines: str = "baselines"
+    store: str | None = None
+    reference: str = "latent"
+    sessions: int = 5
+    update: bool = False
+    update_mode: str = "missing"
+    gate: str = "fail"
+    missing: str = "warn"
+    inconclusive: str | None = None
+    require: bool = False
+    guard_m: int = 200
+    tolerance: Mapping[str, str] = field(default_factory=dict)
+    json: str | None = None
+    # of the workload
+    prompts: str | tuple[str, ...] = "smoke"
+    seeds: tuple[int, ...] = (0,)
+    call: Mapping[str, Any] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+
+    @classmethod
+    def merge(cls, *layers: Mapping[str, Any]) -> Self:
+        """Merge layers, weakest first; mappings merge key by key."""
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            for key, value in layer.items():
+                merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+        return cls(**merged)
+
+    @property
+    def consequences(self) -> Consequences:
+        return Consequences(self.gate, self.missing, self.inconclusive, self.require, self.update)
+
+
+# --------------------------------------------------------------------- readers of one value
+
+
+def _choice(*allowed: str) -> Any:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise BadSetting(f"{text!r} is not one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def duration(text: object) -> float:
+    """Seconds of ``"90"``, ``"90s"``, ``"20min"`` or ``"2h"``."""
+    if isinstance(text, str):
+        for unit, factor in (("min", 60), ("ms", 0.001), ("h", 3600), ("s", 1), ("", 1)):
+            if text.endswith(unit):
+                try:
+                    seconds = float(text.removesuffix(unit)) * factor
+                except ValueError:
+                    continue
+                if 0 < seconds < float("inf"):
+                    return seconds
+    elif isinstance(text, int | float) and not isinstance(text, bool) and 0 < text < float("inf"):
+        return float(text)
+    raise BadSetting(f"{text!r} is no duration; write e.g. 90s, 20min or 2h")
+
+
+def count(text: object) -> int:
+    try:
+        number = int(str(text))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise BadSetting(f"{text!r} is no positive whole number")
+    return number
+
+
+def device(text: str) -> str:
+    kind, _, index = text.partition(":")
+    if kind in ("auto", "cpu", "cuda") and (not index or (kind == "cuda" and index.isdigit())):
+        return text
+    raise BadSetting(f"{text!r} is no device; write auto, cpu, cuda or cuda:0")
+
+
+def assignment(text: str) -> dict[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise BadSetting(f"{text!r} lacks a '='; write NAME=VALUE")
+    return {key.strip(): value.strip()}
+
+
+def _tolerance(text: str) -> dict[str, str]:
+    pair = assignment(text)
+    for value in pair.values():
+        Tolerance.parse(value)
+    return pair
+
+
+def literal(text: str) -> Any:
+    """A call argument from the command line: int, float, true/false, none, else the text."""
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _setting(text: str) -> dict[str, Any]:
+    return {key: literal(value) for key, value in assignment(text).items()}
+
+
+# --------------------------------------------------------------------- the table of options
+
+
+@dataclass(frozen=True)
+class Option:
+    """One flag and its ini twin. ``many``: the flag may be given again; the values add up."""
+
+    name: str
+    help: str
+    metavar: str | None = None
+    read: Any = str
+    field: str = ""
+    many: bool = False
+    flag: bool = False
+    ini_only: bool = False
+
+    @property
+    def target(self) -> str:
+        return self.field or self.name
+
+    @property
+    def dest(self) -> str:
+        return f"vdb_{self.name}"
+
+
+OPTIONS = (
+    Option(
+        "model",
+        "model under test: a catalog name or module:function (repeatable; default tiny-wan)",
+        "NAME",
+        field="models",
+        many=True,
+    ),
+    Option("videos", "gate recorded videos: a folder with prompts.jsonl", "DIR"),
+    Option("device", "auto, cpu, cuda or cuda:N", "DEVICE", device),
+    Option("dtype", "dtype of the model, e.g. bfloat16 (default: the model's own)", "DTYPE"),
+    Option(
+        "set",
+        "call argument of the pipeline, over the marker's (repeatable)",
+        "KEY=VALUE",
+        _setting,
+        field="call",
+        many=True,
+    ),
+    Option(
+        "runner",
+        "where generation runs: auto, inprocess or child (a process group of its own)",
+        "KIND",
+        _choice("auto", "inprocess", "child"),
+    ),
+    Option("timeout", "limit of one load and of one generation, e.g. 90s", "TIME", duration),
+    Option("pool", "name of the machine pool; part of the latency baseline's identity", "NAME"),
+    Option("crowded", "measure latency although workers share a device; recorded", flag=True),
+    Option("baselines", "folder of the baselines (default: baselines)", "DIR"),
+    Option("store", "folder of the reference media (default: BASELINES/media)", "DIR"),
+    Option(
+        "reference",
+        "what an update keeps of a large video: latent (and a preview) or lossless",
+        "KIND",
+        _choice("latent", "lossless"),
+    ),
+    Option("sessions", "sessions kept of each measurement (default 5)", "K", count, ini_only=True),
+    Option("update", "write what ran and passed to the baselines", flag=True),
+    Option(
+        "update_mode",
+        "missing: write new measurements only; all: append a session",
+        "MODE",
+        _choice("missing", "all"),
+    ),
+    Option(
+        "gate",
+        "what a regression does: fail, warn, or off (compare nothing)",
+        "ACTION",
+        _choice("fail", "warn", "off"),
+    ),
+    Option(
+        "missing",
+        "what a missing baseline does: fail or warn (default: fail where CI is set)",
+        "ACTION",
+        _choice("fail", "warn"),
+    ),
+    Option(
+        "inconclusive",
+        "what an inconclusive comparison does (default: latency and memory fail, quality warns)",
+        "ACTION",
+        _choice("fail", "warn"),
+    ),
+    Option("require", "fail on measurements that cannot be gated", flag=True),
+    Option(
+        "tolerance",
+        "tolerance of a measurement, e.g. latency=5%% or sharpness=0.1abs (repeatable)",
+        "NAME=VALUE",
+        _tolerance,
+        many=True,
+    ),
+    Option(
+        "guard_m",
+        "measurements that the false-alarm guard is sized for (default 200)",
+        "M",
+        count,
+        ini_only=True,
+    ),
+    Option("json", "write the results as JSON", "PATH"),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("vdb", "video-diffusion benchmarks (pytest-vdb)")
+    for option in OPTIONS:
+        kind: Any = "bool" if option.flag else "linelist" if option.many else "string"
+        text = option.help.replace("%%", "%")
+        parser.addini(option.dest, text, type=kind, default=None)
+        if option.ini_only:
+            continue
+        how: dict[str, Any] = {"dest": option.dest, "default": None, "help": option.help}
+        if option.flag:
+            how["action"] = "store_true"
+        else:
+            how["metavar"] = option.metavar
+            how["action"] = "append" if option.many else "store"
+        group.addoption("--" + option.dest.replace("_", "-"), **how)
+
+
+def _read(option: Option, raw: Any, where: str) -> Any:
+    """One option's typed value from what argparse or the ini file gave."""
+    try:
+        if option.flag:
+            return bool(raw)
+        if not option.many:
+            return option.read(raw)
+        values = [option.read(one) for one in raw]
+    except BadSetting as error:
+        raise BadSetting(f"{where}: {error}") from None
+    if values and isinstance(values[0], dict):
+        return {key: value for one in values for key, value in one.items()}
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The command line's and the ini file's settings, kept apart until markers are known."""
+
+    ini: Mapping[str, Any]
+    cli: Mapping[str, Any]
+    root: Path
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Self:
+        """Read both; BadSetting names the flag or ini option that is wrong."""
+        ini: dict[str, Any] = {}
+        cli: dict[str, Any] = {}
+        for option in OPTIONS:
+            raw = config.getini(option.dest)
+            if raw:
+                ini[option.target] = _read(option, raw, f"ini option {option.dest}")
+            raw = None if option.ini_only else config.getoption(option.dest)
+            if raw:
+                flag = "--" + option.dest.replace("_", "-")
+                cli[option.target] = _read(option, raw, flag)
+        return cls(ini, cli, config.rootpath)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return {"missing": "fail" if os.environ.get("CI") else "warn"}
+
+    @property
+    def given(self) -> bool:
+        """Whether anyone said anything about this plugin."""
+        return bool(self.ini or self.cli)
+
+    def session(self) -> Settings:
+        return Settings.merge(self.defaults, self.ini, self.cli)
+
+    def resolve(self, markers: list[pytest.Mark]) -> Settings:
+        """A test's settings; ``markers`` from nearest to farthest, as ``iter_markers`` gives."""
+        layers = [marker_layer(mark) for mark in reversed(markers)]
+        return Settings.merge(self.defaults, self.ini, *layers, self.cli)
+
+
+# --------------------------------------------------------------------- the marker
+
+MARKER = (
+    "vdb(prompts='smoke', num_seeds=1, seeds=None, tolerance={}, timeout=None, call={}, "
+    "num_frames=..., num_inference_steps=..., ...): the workload and limits of a video-diffusion "
+    "benchmark (docs/reference.md)"
+)
+
+
+def _prompts(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    raise BadSetting(f"prompts is a suite's name, a file or a list of texts, not {value!r}")
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if isinstance(value, list | tuple | range) and len(value):
+        seeds = tuple(value)
+        if all(type(s) is int and s >= 0 for s in seeds) and len(set(seeds)) == len(seeds):
+            return seeds
+    raise BadSetting(f"seeds is a list of different whole numbers from 0, not {value!r}")
+
+
+def _tolerances(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise BadSetting(f"tolerance is a dict such as {{'latency': '5%'}}, not {value!r}")
+    for name, one in value.items():
+        try:
+            Tolerance.parse(one)
+        except BadSetting as error:
+            raise BadSetting(f"{name}: {error}") from None
+    return dict(value)
+
+
+def _call(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return dict(value)
+    raise BadSetting(f"call is a dict of pipeline arguments, not {value!r}")
+
+
+def _allow(value: Any) -> tuple[str, ...]:
+    known = ("black", "blank", "frozen")
+    names = (value,) if isinstance(value, str) else tuple(value)
+    for name in names:
+        if name not in known:
+            raise BadSetting(f"allow={name!r}: {nearest(str(name), known)}")
+    return names
+
+
+_MARKER_ARGUMENTS: Mapping[str, Any] = {
+    "prompts": _prompts,
+    "seeds": _seeds,
+    "num_seeds": count,
+    "tolerance": _tolerances,
+    "timeout": duration,
+    "call": _call,
+    "allow": _allow,
+    "runner": _choice("auto", "inprocess", "child"),
+    "missing": _choice("fail", "warn"),
+    "inconclusive": _choice("fail", "warn"),
+}
+
+
+def marker_layer(mark: pytest.Mark) -> dict[str, Any]:
+    """One ``@pytest.mark.vdb(...)`` as a layer of settings.
+
+    Raises BadSetting for positional, unknown or meaningless arguments.
+    """
+    if mark.args:
+        raise BadSetting(f"@pytest.mark.vdb takes keyword arguments only, not {mark.args[0]!r}")
+    layer: dict[str, Any] = {}
+    call: dict[str, Any] = {}
+    for name, value in mark.kwargs.items():
+        if name in CALL_ARGUMENTS:
+            call[name] = value
+            continue
+        if name not in _MARKER_ARGUMENTS:
+            known = (*_MARKER_ARGUMENTS, *CALL_ARGUMENTS)
+            raise BadSetting(
+                f"@pytest.mark.vdb has no argument {name!r}: {nearest(name, known)} "
+                f"(another pipeline argument goes in call={{...}})"
+            )
+        try:
+            layer[name] = _MARKER_ARGUMENTS[name](value)
+        except BadSetting as error:
+            raise BadSetting(f"@pytest.mark.vdb({name}=...): {error}") from None
+    if "num_seeds" in layer:
+        if "seeds" in layer:
+            raise BadSetting("@pytest.mark.vdb takes seeds or num_seeds, not both")
+        layer["seeds"] = tuple(range(layer.pop("num_seeds")))
+    layer["call"] = {**call, **layer.get("call", {})}
+    return layer
+
+
+assert {o.target for o in OPTIONS} <= {f.name for f in fields(Settings)}

@@ -1,0 +1,220 @@
+"""Devices and ports for one piece of work at a time, over all processes of a user.
+
+Nothing here imports torch or makes a CUDA context: a lease is taken before the process that uses
+it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from pytest_vdb.errors import InfraError
+
+PAUSE = 0.2  # seconds between two attempts, randomised so that two waiters do not march in step
+
+
+def visible_devices() -> list[str]:
+    """UUIDs of the NVIDIA devices that this process may use; empty without a driver.
+
+    NVML's devices, intersected with ``CUDA_VISIBLE_DEVICES`` by CUDA's rules: numbers, UUIDs or
+    unique beginnings of UUIDs, and whatever follows an entry that names no device is ignored.
+    Numbers count as NVML does, by PCI bus; where cards of different kinds are mixed, set
+    ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` or name UUIDs. A MIG instance counts where it is named.
+    """
+    with _nvml() as nvml:
+        if nvml is None:
+            return []
+        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+        present = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
+        allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return present if allowed is None else choose(present, allowed, _mig_exists)
+
+
+def choose(present: Sequence[str], allowed: str, mig_exists: Any = lambda uuid: False) -> list[str]:
+    """Which of ``present`` (UUIDs in NVML's order) a ``CUDA_VISIBLE_DEVICES`` value lets through.
+
+    ``mig_exists(uuid)`` says whether a ``MIG-`` entry names an instance.
+    """
+    chosen: list[str] = []
+    for entry in (part.strip() for part in allowed.split(",")):
+        matches = [uuid for uuid in present if entry.startswith("GPU-") and uuid.startswith(entry)]
+        if entry.isdecimal() and int(entry) < len(present):
+            matches = [present[int(entry)]]
+        elif entry.startswith("MIG-") and mig_exists(entry):
+            matches = [entry]
+        if len(matches) != 1:
+            break
+        chosen += [uuid for uuid in matches if uuid not in chosen]
+    return chosen
+
+
+class Lease:
+    """``with Lease(k) as lease``: ``k`` devices that no other lease of this user holds.
+
+    ``devices`` are their UUIDs. ``among`` limits the choice (default: ``visible_devices()``);
+    ``wait`` is how many seconds to wait for free devices (None: as long as it takes). Devices are
+    taken all or none, so two leases cannot wait for each other. ``k = 0`` is for work on a CPU.
+
+    The locks are files in a folder of the user's below the system's temporary folder
+    (``folder`` replaces it); the operating system frees them when the holder dies. Processes that
+    see different temporary folders do not see each other's leases.
+
+    Raises InfraError where there are fewer devices than asked for, or not enough became free.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        among: Sequence[str] | None = None,
+        wait: float | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.count = count
+        self.devices: tuple[str, ...] = ()
+        self._among = among
+        self._wait = wait
+        self._folder = folder
+        self._held = ExitStack()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a child process needs in its environment; with no devices it sees none."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)}
+
+    def __enter__(self) -> Self:
+        if self.count == 0:
+            return self
+        among = list(visible_devices() if self._among is None else self._among)
+        if len(among) < self.count:
+            raise InfraError(
+                f"{self.count} NVIDIA device(s) are needed and {len(among)} are visible "
+                f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}): run "
+                "where nvidia-smi lists them, or with --vdb-device=cpu"
+            )
+        deadline = None if self._wait is None else time.monotonic() + self._wait
+        while not self._take(among):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise InfraError(
+                    f"{self.count} of the devices {', '.join(among)} did not become free within "
+                    f"{self._wait:g} s: other runs hold their locks in {self._locks}"
+                )
+            time.sleep(PAUSE * random.uniform(0.5, 1.5))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.devices = ()
+        self._held.close()
+
+    def ports(self, count: int) -> tuple[int, ...]:
+        """``count`` different TCP ports that were free on 127.0.0.1 just now.
+
+        No other lease of this user gets them before this one ends. A program that asks nobody can
+        still take one before it is used: a server that cannot bind should be started again.
+        """
+        ports: list[int] = []
+        with ExitStack() as sockets:
+            while len(ports) < count:
+                port = _free_port(sockets)
+                if self._lock(self._held, f"port-{port}"):
+                    ports.append(port)
+        return tuple(ports)
+
+    def processes(self) -> set[int]:
+        """Ids of the processes that compute on the leased devices, as NVML tells them.
+
+        Empty where the driver does not tell (some virtual GPUs). Raises InfraError for a device
+        that NVML cannot reach any more.
+        """
+        with _nvml() as nvml:
+            if nvml is None:
+                return set()
+            try:
+                handles = [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in self.devices]
+                running = [nvml.nvmlDeviceGetComputeRunningProcesses(h) for h in handles]
+            except nvml.NVMLError_NotSupported:
+                return set()
+            except nvml.NVMLError as exc:
+                raise InfraError(f"NVML cannot ask {', '.join(self.devices)}: {exc}") from exc
+            return {process.pid for processes in running for process in processes}
+
+    def _take(self, among: Sequence[str]) -> bool:
+        """Hold ``count`` of ``among``, or none."""
+        with ExitStack() as attempt:
+            taken: list[str] = []
+            for device in among:
+                if self._lock(attempt, device):
+                    taken.append(device)
+                if len(taken) == self.count:
+                    self.devices = tuple(taken)
+                    self._held.push(attempt.pop_all())
+                    return True
+        return False
+
+    def _lock(self, stack: ExitStack, name: str) -> bool:
+        """Lock ``name`` until ``stack`` closes; False where another lease has it."""
+        # Not bound to a thread: a lease may be given back by another one than took it.
+        lock = FileLock(self._locks / f"{name}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        stack.callback(lock.release)
+        return True
+
+    @property
+    def _locks(self) -> Path:
+        return self._folder or _user_folder()
+
+
+def _user_folder() -> Path:
+    """The user's own lock folder; InfraError where somebody else put something in its place."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    folder = Path(tempfile.gettempdir()) / f"pytest-vdb-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+        raise InfraError(f"{folder} is not yours: remove it, or set TMPDIR to a folder that is")
+    return folder
+
+
+def _free_port(sockets: ExitStack) -> int:
+    """A port that the kernel gives; its socket stays open so that the next one is another."""
+    sock = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    sock.bind(("127.0.0.1", 0))
+    return int(sock.getsockname()[1])
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    """The NVML module, initialised, or None where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _mig_exists(uuid: str) -> bool:
+    import pynvml
+
+    try:
+        pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return False
+    return True

@@ -1,0 +1,248 @@
+"""Pytest hooks: wiring only."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import unittest
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vdb import hookspecs, options
+from pytest_vdb.errors import InfraError, VdbError
+
+# Fixtures are found by name in the plugin's own namespace.
+from pytest_vdb.fixtures import vdb as vdb
+from pytest_vdb.fixtures import vdb_baseline as vdb_baseline
+from pytest_vdb.fixtures import vdb_model as vdb_model
+from pytest_vdb.fixtures import vdb_pipeline as vdb_pipeline
+
+if TYPE_CHECKING:
+    from pytest_vdb.results import Results
+    from pytest_vdb.session import VdbSession
+    from pytest_vdb.verdicts import TestRun
+
+SESSION = pytest.StashKey["VdbSession"]()
+LAYERS = pytest.StashKey[options.Layers]()
+RESULTS = pytest.StashKey["Results"]()
+TEST = pytest.StashKey["TestRun"]()
+
+EXIT_INFRA = 10
+"""Exit code of a session whose only failures are the infrastructure's: a CI may requeue it once."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", options.MARKER)
+    try:
+        layers = options.Layers.of(config)
+    except VdbError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[LAYERS] = layers
+    if not _is_worker(config):
+        config.pluginmanager.register(Controller(config), "vdb-controller")
+
+
+def _session(config: pytest.Config) -> VdbSession:
+    """This process's session, made when the first vdb test is met."""
+    if SESSION not in config.stash:
+        from pytest_vdb.session import VdbSession
+
+        config.stash[SESSION] = VdbSession(config, config.stash[LAYERS])
+    return config.stash[SESSION]
+
+
+def _results(config: pytest.Config) -> Results:
+    """The controller's results, made when the first vdb test has run."""
+    if RESULTS not in config.stash:
+        from pytest_vdb.results import Results
+
+        config.stash[RESULTS] = Results(_session(config))
+    return config.stash[RESULTS]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+# ------------------------------------------------------------------------- collection
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A model that was asked for by name and is unknown ends the run before collection."""
+    layers = session.config.stash[LAYERS]
+    if not {"models", "videos", "tolerance"} & {*layers.cli, *layers.ini}:
+        return
+    try:
+        _session(session.config).validate()
+    except VdbError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "vdb_model" not in metafunc.fixturenames:
+        return
+    try:
+        metafunc.config.stash[LAYERS].resolve(list(metafunc.definition.iter_markers("vdb")))
+        specs = _session(metafunc.config).models
+    except VdbError as error:
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
+    ids = [spec.slug for spec in specs]
+    metafunc.parametrize("vdb_model", specs, ids=ids, indirect=True, scope="session")
+
+
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    if isinstance(obj, type) and issubclass(obj, unittest.TestCase):
+        marks = getattr(obj, "pytestmark", [])
+        if any(mark.name == "vdb" for mark in marks if hasattr(mark, "name")):
+            raise pytest.Collector.CollectError(
+                f"{name} is a unittest.TestCase, which cannot take fixtures such as vdb: write a "
+                f"plain class or functions"
+            )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """One line, where somebody asked for anything; a bare run says it once it has met a test."""
+    return _session(config).headline() if config.stash[LAYERS].given else None
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    if config.stash[LAYERS].given:
+        return None
+    if not any("vdb_model" in getattr(item, "fixturenames", ()) for item in items):
+        return None
+    return _session(config).headline()
+
+
+# ------------------------------------------------------------------------- running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Judge what the test touched, after its body and still in its call phase."""
+    run = item.stash.get(TEST, None)
+    if run is None:
+        return (yield)
+    failure: BaseException | None = None
+    result = None
+    try:
+        result = yield
+    except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
+        raise
+    except BaseException as error:
+        failure = error
+    trouble = None
+    with _session(item.config).charged("plugin"):
+        try:
+            run.conclude(completed=failure is None)
+        except VdbError as error:
+            trouble = error
+        evidence = run.evidence()
+    if evidence:
+        item.add_report_section("call", "vdb", evidence)
+    _raise(run, failure, trouble)
+    return result
+
+
+def _raise(run: TestRun, failure: BaseException | None, trouble: VdbError | None) -> None:
+    """The body's own failure first, then what the gate says; a VdbError without its traceback."""
+    own = failure if isinstance(failure, VdbError) else None
+    if failure is not None and own is None and not isinstance(failure, pytest.skip.Exception):
+        raise failure
+    errors = [own or run.vdb.error or trouble]
+    words = [f"{type(e).__name__}: {e}" for e in errors if e and not isinstance(e, InfraError)]
+    if run.failing:
+        words.append(run.message())
+    if words:
+        pytest.fail("\n".join(words), pytrace=False)
+    if failure is not None:
+        raise failure
+    if run.only_not_applicable:
+        names = ", ".join(row.measurement.name for row in run.rows)
+        pytest.skip(f"not applicable: {names} ({run.rows[0].verdict.reason})")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    run = item.stash.get(TEST, None)
+    if run is None or call.when != "call":
+        return report
+    report.user_properties = [
+        *(p for p in report.user_properties if not p[0].startswith("vdb.")),
+        *run.properties(),
+    ]
+    session = _session(item.config)
+    with session.charged("plugin"):
+        entry = {**run.to_json(), "outcome": "error" if run.infra else report.outcome}
+        updates = run.updates() if run.settings.update and report.outcome == "passed" else []
+    if run.infra and report.failed:
+        # An error of the infrastructure says nothing of the test: report it as pytest reports
+        # everything that kept a test from being judged.
+        report.when = "setup"
+    report.vdb = {"test": entry, "updates": updates, "seconds": session.take_seconds()}  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    if "pytest_vdb.statistic" not in sys.modules:
+        return None  # then neither side can be ours
+    from pytest_vdb.statistic import explain
+
+    return explain(op, left, right)
+
+
+# ------------------------------------------------------------------------- the controller
+
+
+class Controller:
+    """Registered in the controller alone: gathers reports, writes results and baselines."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Workers write samples and media into the controller's one folder of this run."""
+        node.workerinput["vdb_scratch"] = str(_session(self.config).scratch)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = getattr(report, "vdb", None)
+        if data is not None:
+            _results(self.config).add(data)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if RESULTS not in self.config.stash:
+            return
+        results = _results(self.config)
+        if exitstatus == pytest.ExitCode.TESTS_FAILED and results.infra == session.testsfailed:
+            session.exitstatus = EXIT_INFRA
+        if not results.finish(int(session.exitstatus)) and not session.exitstatus:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if RESULTS in self.config.stash:
+            from pytest_vdb.report import terminal
+
+            terminal.write(terminalreporter, _results(self.config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session = config.stash.get(SESSION, None)
+    if session is not None:
+        session.close()
+        if not _is_worker(config):
+            shutil.rmtree(session.scratch, ignore_errors=True)

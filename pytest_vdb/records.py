@@ -1,0 +1,365 @@
+"""The nouns: one frozen dataclass each, plain data, JSON in and out.
+
+Nothing here imports torch or numpy, so every room may import it. Units are base units:
+seconds, bytes; scores are on the metric's published scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+Json = Any  # what json.loads gives back
+
+
+class Record:
+    """JSON in and out for a frozen dataclass whose nested records name their own types."""
+
+    def to_json(self) -> dict[str, Json]:
+        assert is_dataclass(self)
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        """Build the record from ``to_json``'s form; keys of a newer writer are ignored."""
+        assert is_dataclass(cls)
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+
+
+def digest(value: Json) -> str:
+    """Sha256 (hex) of a JSON value in canonical form: sorted keys, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def slug(text: str) -> str:
+    """``text`` as it may stand in a file name and a pytest id: letters, digits, ``.``, ``-``."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
+
+
+@dataclass(frozen=True)
+class Prompt(Record):
+    """One line of a prompt suite. ``id`` is stable when the wording of others changes."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ModelSpec(Record):
+    """What is under test.
+
+    ``source`` is ``"factory"`` (``location`` is ``module:function``, called without arguments, and
+    gives a diffusers pipeline) or ``"recorded"`` (``location`` is a folder with a manifest).
+    ``call`` holds default call arguments; ``options`` says how the model is run
+    (``num_threads``) and, like ``dtype``, belongs to the workload's identity.
+    """
+
+    name: str
+    source: str
+    location: str
+    revision: str = ""
+    dtype: str = "float32"
+    call: dict[str, Json] = field(default_factory=dict)
+    options: dict[str, Json] = field(default_factory=dict)
+    memory: int | None = None
+    summary: str = ""
+
+    @property
+    def slug(self) -> str:
+        return slug(self.name)
+
+
+@dataclass(frozen=True)
+class Workload(Record):
+    """Prompts × seeds × call arguments. Its content hash is its identity in a baseline."""
+
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+    call: dict[str, Json]
+    dtype: str = "float32"
+    options: dict[str, Json] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        return cls(
+            prompts=tuple(Prompt.from_json(p) for p in data["prompts"]),
+            seeds=tuple(data["seeds"]),
+            call=data["call"],
+            dtype=data["dtype"],
+            options=data["options"],
+        )
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything that decides which videos are asked for."""
+        return digest(self.to_json())[:16]
+
+    @property
+    def jobs(self) -> tuple[tuple[Prompt, int], ...]:
+        """Every (prompt, seed), prompts outermost: the order of generation."""
+        return tuple((prompt, seed) for prompt in self.prompts for seed in self.seeds)
+
+
+def sample_key(prompt: str, seed: int) -> str:
+    """``<prompt id>/<seed>``: how one sample is named in baselines and stores."""
+    return f"{prompt}/{seed}"
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    """One video and what was measured while it was made.
+
+    ``frames`` is a ``.npy`` file, uint8, (frames, height, width, 3), RGB; ``latent`` is a ``.npy``
+    file, float32, the pre-VAE latent as the VAE received it, or None where the source gives none.
+    ``nonfinite`` counts NaN and infinite values in frames and latent *before* quantisation.
+    ``wall`` and ``cpu`` are seconds (None where the source cannot say); ``memory`` holds bytes by
+    probe name (``allocated``, ``reserved``). ``original`` is the recorded clip's own file.
+    """
+
+    prompt: str
+    seed: int
+    frames: str
+    frames_sha256: str
+    shape: tuple[int, int, int, int]
+    latent: str | None = None
+    latent_sha256: str | None = None
+    fps: float | None = None
+    nonfinite: int = 0
+    wall: float | None = None
+    cpu: float | None = None
+    memory: dict[str, int] = field(default_factory=dict)
+    original: str | None = None
+
+    @property
+    def key(self) -> str:
+        return sample_key(self.prompt, self.seed)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        sample = super().from_json(data)
+        object.__setattr__(sample, "shape", tuple(sample.shape))
+        return sample
+
+
+@dataclass(frozen=True)
+class Provenance(Record):
+    """How a value was measured. ``how`` is a sentence; ``version`` changes with the definition."""
+
+    how: str
+    version: str = "1"
+    weights: str | None = None
+    device: str = "cpu"
+    package: str = ""
+
+
+@dataclass(frozen=True)
+class Value(Record):
+    """One measured number of one sample; ``seed`` is None for a value of the whole run."""
+
+    prompt: str
+    seed: int | None
+    value: float
+
+    @property
+    def key(self) -> str:
+        return "run" if self.seed is None else sample_key(self.prompt, self.seed)
+
+
+class Kind(StrEnum):
+    """What decides which rule of the gate applies."""
+
+    LATENCY = "latency"
+    MEMORY = "memory"
+    SCORE = "score"
+    DISTANCE = "distance"  # to the baseline's video: a trigger, never a conviction
+
+
+class Missing(StrEnum):
+    """Why a measurement has no values."""
+
+    UNMEASURED = "UNMEASURED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    NO_REFERENCE = "NO_REFERENCE"  # a distance with nothing to be distant from
+
+
+@dataclass(frozen=True)
+class Measurement(Record):
+    """A named series: one value a sample, with unit, direction and provenance.
+
+    ``direction`` is ``"higher"`` or ``"lower"``: which is better. ``headline`` is the statistic
+    that stands for the series where a person names none. Without values, ``missing`` says which
+    kind of absence it is and ``reason`` says why and what would fix it.
+    """
+
+    name: str
+    unit: str
+    direction: str
+    kind: Kind
+    headline: str
+    values: tuple[Value, ...] = ()
+    provenance: Provenance = Provenance("")
+    missing: Missing | None = None
+    reason: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        return cls(
+            name=data["name"],
+            unit=data["unit"],
+            direction=data["direction"],
+            kind=Kind(data["kind"]),
+            headline=data["headline"],
+            values=tuple(Value.from_json(v) for v in data["values"]),
+            provenance=Provenance.from_json(data["provenance"]),
+            missing=Missing(data["missing"]) if data["missing"] else None,
+            reason=data["reason"],
+        )
+
+    @property
+    def by_key(self) -> dict[str, float]:
+        return {v.key: v.value for v in self.values}
+
+    @property
+    def numbers(self) -> list[float]:
+        return [v.value for v in self.values]
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """``identity`` decides comparability; ``facts`` are shown beside it and decide nothing."""
+
+    identity: dict[str, str]
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """A readable folder name that ends in a hash of the whole identity."""
+        words = "-".join(slug(v).lower() for v in self.identity.values() if v)
+        return f"{words[:60].rstrip('-.')}-{digest(self.identity)[:6]}"
+
+
+class State(StrEnum):
+    """What the gate can say; the table in docs/verdicts.md says what each does to a test."""
+
+    PASS = "PASS"
+    IDENTICAL = "IDENTICAL"
+    IMPROVEMENT = "IMPROVEMENT"
+    REGRESSION = "REGRESSION"
+    ACCEPTED = "ACCEPTED"
+    NEW = "NEW"
+    NO_BASELINE = "NO_BASELINE"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    UNMEASURED = "UNMEASURED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    INFRA_ERROR = "INFRA_ERROR"
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """One measurement against its baseline.
+
+    ``effect`` and ``interval`` are relative changes (0.1 is +10 %) where ``relative``, else in
+    the measurement's unit; a positive effect is a rise of the value, whatever its direction.
+    """
+
+    state: State
+    reason: str
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+    relative: bool = True
+    tolerance: str | None = None
+    p: float | None = None
+    n: int = 0
+    baseline: float | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        verdict = super().from_json(data)
+        object.__setattr__(verdict, "state", State(verdict.state))
+        if verdict.interval is not None:
+            object.__setattr__(verdict, "interval", tuple(verdict.interval))
+        return verdict
+
+
+@dataclass(frozen=True)
+class Session(Record):
+    """When, on which commit and on what a stored run was made."""
+
+    date: str
+    commit: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored(Record):
+    """One measurement in a baseline: values by session id and sample key, and how they were made.
+
+    ``provenance`` holds ``version`` and ``weights``: with another definition nothing is compared.
+    """
+
+    unit: str
+    direction: str
+    provenance: dict[str, str | None]
+    sessions: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Baseline(Record):
+    """What one workload of one model is compared with in one environment.
+
+    ``sessions`` are keyed by an id that sorts by time; ``media`` maps a sample key to the sha256
+    of its reference media by role: ``frames`` (of the raw frames, no file), ``latent`` (fp16),
+    ``video`` (lossless) or ``preview`` (small, for people).
+    """
+
+    workload: Workload
+    sessions: dict[str, Session] = field(default_factory=dict)
+    measurements: dict[str, Stored] = field(default_factory=dict)
+    media: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        return cls(
+            workload=Workload.from_json(data["workload"]),
+            sessions={k: Session.from_json(s) for k, s in data["sessions"].items()},
+            measurements={k: Stored.from_json(m) for k, m in data["measurements"].items()},
+            media=data["media"],
+        )
+
+    def series(self, measurement: Measurement) -> list[dict[str, float]]:
+        """Values by sample key, oldest session first; empty where the definition has changed."""
+        stored = self.measurements.get(measurement.name)
+        if stored is None or stored.provenance != definition(measurement.provenance):
+            return []
+        return [stored.sessions[key] for key in sorted(stored.sessions)]
+
+
+def definition(provenance: Provenance) -> dict[str, str | None]:
+    """The part of a provenance that two compared values must share."""
+    return {"version": provenance.version, "weights": provenance.weights}
+
+
+@dataclass(frozen=True)
+class Run(Record):
+    """What a runner gives back for one workload: samples and the times around them (seconds).
+
+    ``cpu_peak`` is the CPU allocator's peak in bytes of one traced, untimed generation; None on a
+    device whose own memory was measured. ``peak`` statistics of a device live on the samples.
+    """
+
+    samples: tuple[Sample, ...]
+    load: float | None = None
+    first_call: float | None = None
+    cpu_peak: int | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def generate(self) -> float:
+        """Seconds spent generating timed samples."""
+        return sum(s.wall or 0.0 for s in self.samples)

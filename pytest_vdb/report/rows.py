@@ -1,0 +1,46 @@
+"""One measurement with its verdict, in words."""
+
+from __future__ import annotations
+
+from pytest_vdb.records import Measurement, Verdict
+from pytest_vdb.statistic import summarize
+from pytest_vdb.units import percent, show
+
+
+def value(m: Measurement) -> str:
+    """The headline statistic with its unit, or a dash."""
+    return show(summarize(m)[m.headline], m.unit) if m.values else "–"
+
+
+def baseline(m: Measurement, verdict: Verdict) -> str:
+    return "–" if verdict.baseline is None else show(verdict.baseline, m.unit)
+
+
+def change(verdict: Verdict) -> str:
+    """The effect with its interval: ``+3.1% [+1.2%, +5.0%]``."""
+    if verdict.effect is None:
+        return "–"
+    text = percent if verdict.relative else (lambda x: f"{x:+.3g}")
+    if verdict.interval is None:
+        return text(verdict.effect)
+    low, high = verdict.interval
+    return f"{text(verdict.effect)} [{text(low)}, {text(high)}]"
+
+
+def sentence(m: Measurement, verdict: Verdict) -> str:
+    """``REGRESSION latency.cpu: 0.31 s, was 0.15 s, +105% [..], tolerance 25%: why``."""
+    parts = []
+    if m.values:
+        parts.append(f"{m.headline} {value(m)}")
+    if verdict.baseline is not None:
+        parts.append(f"baseline {baseline(m, verdict)}")
+    if verdict.effect is not None:
+        parts.append(change(verdict))
+    if verdict.tolerance and verdict.tolerance != "off":
+        parts.append(f"tolerance {verdict.tolerance}")
+    if verdict.p is not None:
+        parts.append(f"p {verdict.p:.2g}")
+    if verdict.n:
+        parts.append(f"n {verdict.n}")
+    facts = f": {', '.join(parts)}" if parts else ""
+    return f"{verdict.state} {m.name}{facts}. {verdict.reason[:1].upper()}{verdict.reason[1:]}."

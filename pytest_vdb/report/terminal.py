@@ -1,0 +1,136 @@
+"""The summary at the end of a run: one table, what is wrong in words, and what it cost."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
+from pytest_vdb.report import rows
+
+if TYPE_CHECKING:
+    from pytest_vdb.results import Results
+
+STYLES = {
+    State.PASS: "green",
+    State.IDENTICAL: "green",
+    State.IMPROVEMENT: "bold green",
+    State.REGRESSION: "bold red",
+    State.UNMEASURED: "bold red",
+    State.INFRA_ERROR: "bold magenta",
+    State.NO_BASELINE: "yellow",
+    State.INCONCLUSIVE: "yellow",
+    State.NEW: "cyan",
+    State.ACCEPTED: "cyan",
+    State.NOT_APPLICABLE: "dim",
+}
+
+
+def write(reporter: Any, results: Results) -> None:
+    """Write the summary through pytest's own reporter, at its width and with its colours."""
+    measured = [(test, *_parse(entry)) for test in results.tests for entry in test["measurements"]]
+    reporter.section("vdb")
+    if measured:
+        reporter.write(_table(measured, reporter._tw.fullwidth, reporter._tw.hasmarkup))
+    for note in _notes(measured):
+        reporter.line(note, yellow=True)
+    reporter.line(_counts(results, [verdict for _, _, verdict in measured]))
+    reporter.line(_cost(results))
+    for path in results.written:
+        reporter.line(f"updated {results.session.settings.baselines}/{path}")
+    for nodeid in results.not_updated:
+        reporter.line(f"not updated from {nodeid}, which did not pass", yellow=True)
+    for trouble in results.trouble:
+        reporter.line(trouble, red=True)
+
+
+def _parse(entry: dict[str, Json]) -> tuple[Measurement, Verdict]:
+    measurement = Measurement(
+        entry["name"],
+        entry["unit"],
+        entry["direction"],
+        Kind(entry["kind"]),
+        entry["headline"],
+        tuple(Value.from_json(v) for v in entry["samples"]),
+        Provenance.from_json(entry["provenance"]),
+    )
+    return measurement, Verdict.from_json(entry["verdict"])
+
+
+def _short(test: dict[str, Json]) -> str:
+    return str(test["nodeid"].partition("::")[2])
+
+
+def _table(measured: Measured, width: int, colour: bool) -> str:
+    """One row a measurement, under the name of its test."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("test, measurement", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("baseline", justify="right", no_wrap=True)
+    table.add_column("change [95%]", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    last = None
+    for test, m, verdict in measured:
+        if _short(test) != last:
+            last = _short(test)
+            table.add_row(Text(last, style="bold"))
+        table.add_row(
+            Text(f"  {m.name}"),
+            rows.value(m),
+            rows.baseline(m, verdict),
+            Text(rows.change(verdict)),
+            Text(verdict.state.value, style=STYLES[verdict.state]),
+        )
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=max(width, 60),
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _notes(measured: Measured) -> list[str]:
+    """What passed without a comparison, once a reason."""
+    notes: dict[str, list[str]] = {}
+    for test, m, verdict in measured:
+        if test["outcome"] != "passed":
+            continue
+        if verdict.state is State.NO_BASELINE:
+            notes.setdefault(f"{verdict.state}: {verdict.reason}", []).append(m.name)
+        elif verdict.state is State.INCONCLUSIVE:
+            notes[f"{_short(test)}: {rows.sentence(m, verdict)}"] = []
+    return [
+        f"{note} ({', '.join(dict.fromkeys(names))})" if names else note
+        for note, names in notes.items()
+    ]
+
+
+def _counts(results: Results, verdicts: list[Verdict]) -> str:
+    states = Counter(verdict.state for verdict in verdicts)
+    named = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    hidden = sum(
+        test["outcome"] == "skipped"
+        and any(e["verdict"]["state"] == State.REGRESSION for e in test["measurements"])
+        for test in results.tests
+    )
+    expected = f"; {hidden} expected to fail (xfail)" if hidden else ""
+    return f"{len(verdicts)} measurements: {named or 'none'}{expected}"
+
+
+def _cost(results: Results) -> str:
+    total = sum(results.seconds.values()) or 1.0
+    words = {"load": "loading", "generate": "generating", "metrics": "metrics", "plugin": "plugin"}
+    parts = [
+        f"{words[phase]} {seconds:.2f} s ({seconds / total:.0%})"
+        for phase, seconds in results.seconds.items()
+    ]
+    return "time: " + ", ".join(parts)

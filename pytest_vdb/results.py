@@ -1,0 +1,143 @@
+"""The run as the controller gathers it: results, baselines to write, seconds by phase."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pytest_vdb.environment import facts
+from pytest_vdb.errors import VdbError
+from pytest_vdb.records import Json, Session
+
+if TYPE_CHECKING:
+    from pytest_vdb.session import VdbSession
+
+SCHEMA = 1
+
+
+class Results:
+    """Everything the workers reported. Each test is on disk before the next one is added."""
+
+    def __init__(self, session: VdbSession) -> None:
+        self.session = session
+        self.tests: list[dict[str, Json]] = []
+        self.environment: dict[str, Json] = {"facts": facts(session.device)}
+        self.seconds = dict.fromkeys(session.seconds, 0.0)
+        self.started = datetime.now(UTC)
+        self.written: list[str] = []
+        self.not_updated: list[str] = []
+        self.trouble: list[str] = []
+        self._updates: list[dict[str, Json]] = []
+        target = session.settings.json
+        self._path = session.config.invocation_params.dir / target if target else None
+        self._partial = self._path.with_name(self._path.name + ".partial") if self._path else None
+        if self._partial:
+            self._partial.unlink(missing_ok=True)
+
+    @property
+    def infra(self) -> int:
+        """Tests that ended in an infrastructure error."""
+        return sum(test["outcome"] == "error" for test in self.tests)
+
+    def add(self, data: dict[str, Json]) -> None:
+        """One test's record; a rerun replaces the earlier one."""
+        test = data["test"]
+        for name, environment in zip(
+            ("quality", "performance"), test.pop("environments"), strict=True
+        ):
+            self.environment.setdefault(name, environment["identity"])
+        nodeid = test["nodeid"]
+        self.tests = [t for t in self.tests if t["nodeid"] != nodeid] + [test]
+        self._updates = [u for u in self._updates if u["nodeid"] != nodeid]
+        self._updates += [{"nodeid": nodeid, **update} for update in data["updates"]]
+        for phase, seconds in data["seconds"].items():
+            self.seconds[phase] += seconds
+        if self.session.settings.update and test["outcome"] != "passed":
+            self.not_updated.append(nodeid)
+        self._append(test)
+
+    def _append(self, test: dict[str, Json]) -> None:
+        """Keep what is known so far readable, whatever happens to this process."""
+        if self._partial is None:
+            return
+        try:
+            self._partial.parent.mkdir(parents=True, exist_ok=True)
+            with self._partial.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(test, allow_nan=False) + "\n")
+        except OSError as error:
+            self.trouble.append(f"{self._partial} was not written: {error.strerror}")
+            self._partial = None
+
+    def to_json(self, exit_code: int) -> dict[str, Json]:
+        """The run in the form of ``--vdb-json`` (docs/json.md)."""
+        return {
+            "schema": SCHEMA,
+            "exit": exit_code,
+            "environment": self.environment,
+            "tests": self.tests,
+            "timing": {phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
+        }
+
+    def finish(self, exit_code: int) -> bool:
+        """Write baselines and results, call the report hook; False where a write failed."""
+        self._update()
+        run = self.to_json(exit_code or int(bool(self.trouble)))
+        self._write(run)
+        try:
+            self.session.config.hook.pytest_vdb_report(run=json.loads(json.dumps(run)))
+        except Exception as error:  # a report may fail in any way and must change no verdict
+            self.trouble.append(f"a pytest_vdb_report hook failed: {error!r}")
+            return True
+        return not self.trouble
+
+    def _update(self) -> None:
+        if not self._updates:
+            return
+        from pytest_vdb.baseline import update
+        from pytest_vdb.verdicts import read_update
+
+        settings = self.session.settings
+        session = Session(
+            self.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            _commit(self.session),
+            facts(self.session.device),
+        )
+        ordered = sorted(self._updates, key=lambda u: (u["nodeid"], u["path"]))
+        try:
+            self.written = update.apply(
+                self.session.store,
+                [read_update({k: v for k, v in u.items() if k != "nodeid"}) for u in ordered],
+                session,
+                mode=settings.update_mode,
+                keep=settings.sessions,
+                blobs=self.session.scratch / "blobs",
+            )
+        except VdbError as error:
+            self.trouble.append(f"{type(error).__name__}: {error}")
+
+    def _write(self, run: dict[str, Json]) -> None:
+        if self._path is None:
+            return
+        from pytest_vdb.baseline.store import write_atomically
+
+        try:
+            write_atomically(self._path, json.dumps(run, indent=1, allow_nan=False) + "\n")
+        except VdbError as error:
+            self.trouble.append(str(error))
+        else:
+            if self._partial:
+                self._partial.unlink(missing_ok=True)
+
+
+def _commit(session: VdbSession) -> str:
+    """The commit under test, with ``+`` where the tree has changes; empty outside git."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=session.config.rootpath, capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,29 @@
+"""Numbers as people read them, with their unit; constants as people write them."""
+
+from __future__ import annotations
+
+KiB = 2**10
+MiB = 2**20
+GiB = 2**30
+ms = 1e-3
+
+
+def show(value: float, unit: str) -> str:
+    """``0.148 s``, ``12.1 GiB``, ``0.9876``: four significant digits."""
+    match unit:
+        case "s" if abs(value) < 0.1:
+            return f"{value / ms:.4g} ms"
+        case "B":
+            for factor, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
+                if abs(value) >= factor:
+                    return f"{value / factor:.4g} {name}"
+            return f"{value:.0f} B"
+        case "s" | "dB":
+            return f"{value:.4g} {unit}"
+    return f"{value:.4f}" if 0.1 <= abs(value) < 10 else f"{value:.4g}"
+
+
+def percent(change: float) -> str:
+    """A relative change with its sign: ``+3.1%``, ``-12%``, ``+0.02%``."""
+    digits = 0 if abs(change) >= 0.1 else 1 if abs(change) >= 0.01 else 2
+    return f"{change:+.{digits}%}"

@@ -1,0 +1,223 @@
+"""From what a test touched to its verdicts, and from those to its outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_vdb.baseline.identity import PERFORMANCE, difference, test_name
+from pytest_vdb.baseline.update import Update
+from pytest_vdb.errors import InfraError
+from pytest_vdb.gate import judge
+from pytest_vdb.gate.policy import tolerance_for
+from pytest_vdb.options import Settings
+from pytest_vdb.records import Json, Kind, Measurement, State, Verdict, Workload
+from pytest_vdb.report import rows
+from pytest_vdb.statistic import summarize
+from pytest_vdb.view import Vdb
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement of one test and what became of it."""
+
+    measurement: Measurement
+    verdict: Verdict
+    consequence: str
+
+
+@dataclass
+class TestRun:
+    """The record of one test that uses ``vdb``, from its setup to its report."""
+
+    vdb: Vdb
+    settings: Settings
+    rows: list[Row] = field(default_factory=list)
+
+    __test__ = False  # not a test class, whatever its name says
+
+    @property
+    def failing(self) -> list[Row]:
+        return [row for row in self.rows if row.consequence in ("fail", "error")]
+
+    @property
+    def infra(self) -> bool:
+        return any(row.verdict.state is State.INFRA_ERROR for row in self.rows)
+
+    @property
+    def only_not_applicable(self) -> bool:
+        """Whether nothing this test touched could be measured of this source at all."""
+        missing = [row.measurement.missing for row in self.rows]
+        return bool(missing) and all(one == "NOT_APPLICABLE" for one in missing)
+
+    def conclude(self, *, completed: bool) -> None:
+        """Judge every touched measurement; after a completed body also what was not touched."""
+        for measurement in self.vdb.touched.values():
+            self._add(measurement, self._verdict(measurement))
+        if isinstance(self.vdb.error, InfraError):
+            self._add(_nothing("generation"), Verdict(State.INFRA_ERROR, str(self.vdb.error)))
+        elif completed and self.settings.gate != "off" and not self._rewriting:
+            for name, kind in self._no_longer_taken():
+                reason = (
+                    "stored in the baseline and not taken by this run; where that is meant, "
+                    "--vdb-update --vdb-update-mode all forgets it"
+                )
+                self._add(_nothing(name, kind), Verdict(State.UNMEASURED, reason))
+
+    @property
+    def _rewriting(self) -> bool:
+        """Whether this run decides anew which measurements the test takes."""
+        return self.settings.update and self.settings.update_mode == "all"
+
+    def _add(self, measurement: Measurement, verdict: Verdict) -> None:
+        consequence = self.settings.consequences.of(verdict, measurement.kind)
+        self.rows.append(Row(measurement, verdict, consequence))
+
+    def _verdict(self, measurement: Measurement) -> Verdict:
+        vdb = self.vdb
+        if self.settings.gate == "off" and not measurement.missing:
+            n = len(measurement.values)
+            return Verdict(State.NOT_APPLICABLE, "nothing is compared under --vdb-gate off", n=n)
+        verdict = judge(
+            measurement,
+            vdb.stored(measurement),
+            tolerance=tolerance_for(
+                measurement.name,
+                measurement.kind,
+                vdb._bench.session.device,
+                self.settings.tolerance,
+            ),
+            guard_m=self.settings.guard_m,
+            identical=measurement.kind is Kind.DISTANCE
+            and vdb._bench.identical(vdb.baseline(Kind.DISTANCE)),
+        )
+        if verdict.state is State.NO_BASELINE:
+            return Verdict(State.NO_BASELINE, self._why_no_baseline(measurement), n=verdict.n)
+        return verdict
+
+    def _why_no_baseline(self, measurement: Measurement) -> str:
+        """What exists instead: another workload, another environment, another definition."""
+        vdb = self.vdb
+        update = "--vdb-update stores this run"
+        baseline = vdb.baseline(measurement.kind)
+        if baseline is not None and measurement.name in baseline.measurements:
+            return f"the stored values have another definition of {measurement.name}; {update}"
+        if baseline is not None:
+            return f"stored for this workload, but without {measurement.name}; {update}"
+        file = vdb.file(measurement.kind)
+        if file is not None and file.workloads:
+            changed = difference(vdb.workload, [b.workload for b in file.workloads.values()])
+            return f"the workload changed ({changed}); {update}"
+        path = vdb.path(measurement.kind)
+        parts = path.split("/")
+        others = sorted(
+            p.relative_to(vdb._bench.session.store.root / parts[0]).parts[0]
+            for p in (vdb._bench.session.store.root / parts[0]).glob("*/" + "/".join(parts[2:]))
+        )
+        beside = f"; stored for {', '.join(others[:2])}" if others else ""
+        return f"nothing stored for {parts[0]} on {parts[1]}{beside}; {update}"
+
+    def _no_longer_taken(self) -> list[tuple[str, Kind]]:
+        """Measurements that the baseline says this test takes, and that it did not touch."""
+        lost = []
+        for kind in (Kind.SCORE, Kind.LATENCY):
+            file = self.vdb.file(kind)
+            index = file.tests.get(test_name(self.vdb.nodeid), {}) if file else {}
+            names = index.get(self.vdb.workload.hash, [])
+            lost += [(name, kind) for name in names if name not in self.vdb.touched]
+        return lost
+
+    # ------------------------------------------------------------------ what leaves the process
+
+    def message(self) -> str:
+        """Why the gate fails this test, worst rows spelled out."""
+        return "\n".join(rows.sentence(row.measurement, row.verdict) for row in self.failing)
+
+    def evidence(self) -> str:
+        """Every row, as the report section shows them."""
+        return "\n".join(rows.sentence(row.measurement, row.verdict) for row in self.rows)
+
+    def properties(self) -> list[tuple[str, str | float]]:
+        """A few scalars for JUnit."""
+        found: list[tuple[str, str | float]] = []
+        for row in self.rows:
+            m = row.measurement
+            if m.values:
+                found.append((f"vdb.{m.name}.{m.headline}", summarize(m)[m.headline]))
+            found.append((f"vdb.{m.name}.verdict", row.verdict.state.value))
+        return found
+
+    def to_json(self) -> dict[str, Json]:
+        """The test's entry in ``--vdb-json``, without its outcome."""
+        return {
+            "nodeid": self.vdb.nodeid,
+            "outcome": None,
+            "model": self.vdb.model.to_json(),
+            "workload": {"hash": self.vdb.workload.hash, **self.vdb.workload.to_json()},
+            "environments": [e.to_json() for e in self.vdb._bench.environments],
+            "measurements": [_row_json(row) for row in self.rows],
+        }
+
+    def updates(self) -> list[dict[str, Any]]:
+        """What a passed test contributes to the baselines, as ``Update`` arguments in JSON."""
+        bench = self.vdb._bench
+        contributions = []
+        for performance in (False, True):
+            measurements = [
+                row.measurement
+                for row in self.rows
+                if (row.measurement.kind in PERFORMANCE) is performance
+                and not row.measurement.missing
+                and row.measurement.kind is not Kind.DISTANCE
+            ]
+            distances = [
+                row
+                for row in self.rows
+                if row.measurement.kind is Kind.DISTANCE and not performance
+            ]
+            if not measurements and not distances:
+                continue
+            contributions.append(
+                {
+                    "path": self.vdb.paths[performance],
+                    "test": test_name(self.vdb.nodeid),
+                    "model": self.vdb.model.name,
+                    "environment": bench.environments[performance].identity,
+                    "workload": self.vdb.workload.to_json(),
+                    "measurements": [m.to_json() for m in measurements],
+                    "distances": [row.measurement.name for row in distances],
+                    "media": {} if performance else bench.media,
+                }
+            )
+        return contributions
+
+
+def read_update(data: dict[str, Any]) -> Update:
+    """The ``Update`` that a worker sent."""
+    return Update(
+        **{
+            **data,
+            "workload": Workload.from_json(data["workload"]),
+            "measurements": tuple(Measurement.from_json(m) for m in data["measurements"]),
+            "distances": tuple(data["distances"]),
+        }
+    )
+
+
+def _nothing(name: str, kind: Kind = Kind.SCORE) -> Measurement:
+    return Measurement(name, "1", "higher", kind, "mean")
+
+
+def _row_json(row: Row) -> dict[str, Json]:
+    m = row.measurement
+    return {
+        "name": m.name,
+        "unit": m.unit,
+        "direction": m.direction,
+        "kind": m.kind.value,
+        "samples": [v.to_json() for v in m.values],
+        "statistics": summarize(m),
+        "headline": m.headline,
+        "provenance": m.provenance.to_json(),
+        "verdict": {**row.verdict.to_json(), "consequence": row.consequence},
+    }

@@ -1,0 +1,158 @@
+"""The ``vdb`` fixture: a test's view of its bench. It records what the test touches."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
+
+from pytest_vdb.baseline.identity import PERFORMANCE, relative_path
+from pytest_vdb.baseline.schema import BaselineFile
+from pytest_vdb.bench import Bench
+from pytest_vdb.errors import VdbError
+from pytest_vdb.records import Baseline, Kind, Measurement, ModelSpec, Sample, Workload
+from pytest_vdb.statistic import Series
+from pytest_vdb.units import show
+
+T = TypeVar("T")
+
+
+class Latency(Series):
+    """Warm seconds a video; ``.cpu`` is the process CPU time of the same calls."""
+
+    def __init__(self, measurement: Measurement, baseline: str, cpu: Callable[[], Series]) -> None:
+        super().__init__(measurement, baseline)
+        self._cpu = cpu
+
+    @property
+    def cpu(self) -> Series:
+        return self._cpu()
+
+
+class Memory:
+    """Peak memory in bytes: of the device (``peak``, ``reserved``) or of torch's CPU allocator."""
+
+    def __init__(self, touch: Callable[[str], Series]) -> None:
+        self._touch = touch
+
+    @property
+    def peak(self) -> Series:
+        """Largest allocation on the device during a warm call; not applicable on a CPU."""
+        return self._touch("memory.peak")
+
+    @property
+    def reserved(self) -> Series:
+        """Largest reservation of the caching allocator; reported, not gated by default."""
+        return self._touch("memory.reserved")
+
+    @property
+    def cpu_peak(self) -> Series:
+        """Peak of torch's CPU allocator over one traced call; never VRAM."""
+        return self._touch("memory.cpu_peak")
+
+
+class Vdb:
+    """Measurements of one model on one workload, generated when first asked for.
+
+    Every measurement that is accessed is compared with its stored baseline after the test's body.
+    """
+
+    def __init__(self, bench: Bench, nodeid: str) -> None:
+        self._bench = bench
+        self.nodeid = nodeid
+        self.touched: dict[str, Measurement] = {}
+        self.error: VdbError | None = None
+
+    @property
+    def model(self) -> ModelSpec:
+        return self._bench.spec
+
+    @property
+    def workload(self) -> Workload:
+        return self._bench.workload
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The generated videos, with the files of their frames and latents."""
+        return self._guarded(lambda: self._bench.run.samples)
+
+    @property
+    def latency(self) -> Latency:
+        """Warm seconds a video (wall clock)."""
+        return Latency(*self._touch("latency"), lambda: Series(*self._touch("latency.cpu")))
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(lambda name: Series(*self._touch(name)))
+
+    @property
+    def load(self) -> Series:
+        """Seconds to load the model; reported, not gated by default."""
+        return Series(*self._touch("load"))
+
+    def score(self, name: str) -> Series:
+        """A metric by name (docs/metrics.md), one value a video. Raises UnknownMetric."""
+        return Series(*self._touch(name, score=True))
+
+    def _touch(self, name: str, *, score: bool = False) -> tuple[Measurement, str]:
+        if name not in self.touched:
+            self.touched[name] = self._guarded(
+                lambda: (
+                    self._bench.score(name, self.baseline(Kind.SCORE))
+                    if score
+                    else self._bench.performance(name)
+                )
+            )
+        measurement = self.touched[name]
+        return measurement, self._describe(measurement)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Remember an error, so that a test that swallows it fails all the same."""
+        try:
+            return work()
+        except VdbError as error:
+            self.error = error
+            raise
+
+    # ------------------------------------------------------------------ the baseline
+
+    @cached_property
+    def paths(self) -> tuple[str, str]:
+        """Baseline files of quality and of performance, relative to the baselines' folder."""
+        quality, performance = self._bench.environments
+        name = self.model.name
+        return (
+            relative_path(name, quality, self.nodeid),
+            relative_path(name, performance, self.nodeid),
+        )
+
+    def path(self, kind: Kind) -> str:
+        return self.paths[kind in PERFORMANCE]
+
+    def file(self, kind: Kind) -> BaselineFile | None:
+        """The baseline file of this kind of measurement. Raises BaselineError."""
+        return self._guarded(lambda: self._bench.session.store.read(self.path(kind)))
+
+    def baseline(self, kind: Kind) -> Baseline | None:
+        """What this workload is compared with, or None."""
+        file = self.file(kind)
+        return file.workloads.get(self.workload.hash) if file else None
+
+    def stored(self, measurement: Measurement) -> list[dict[str, float]]:
+        baseline = self.baseline(measurement.kind)
+        return baseline.series(measurement) if baseline else []
+
+    def _describe(self, measurement: Measurement) -> str:
+        """The baseline in a phrase, for the explanation of a failed comparison."""
+        sessions = self.stored(measurement)
+        if measurement.kind is Kind.DISTANCE:
+            return "the stored reference videos" if not measurement.missing else ""
+        if not sessions:
+            return ""
+        values = list(sessions[-1].values())
+        compute = {"median": statistics.median, "max": max}.get(
+            measurement.headline, statistics.fmean
+        )
+        number = show(compute(values), measurement.unit)
+        return f"{measurement.headline} {number} (latest of {len(sessions)} stored)"

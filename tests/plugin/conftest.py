@@ -1,0 +1,123 @@
+"""A small model repository under test, with a pipeline of its own that a test can break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIZE = "num_frames=5, height=64, width=64, max_sequence_length=64"
+FAST = f"prompts=['a red fox', 'a blue boat'], num_inference_steps=2, {SIZE}"
+"""Marker arguments of a workload that generates in a fraction of a second."""
+
+MODEL = """
+from pytest_vdb.models.embedded import tiny_wan
+
+def build():
+    pipeline = tiny_wan()
+    {change}
+    return pipeline
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heavy_modules() -> None:
+    """Import what the plugin imports lazily: pytester forgets modules that an inner run loads,
+    and torch cannot be imported twice in a process."""
+    import av  # noqa: F401
+    import PIL.Image  # noqa: F401
+    import rich.table  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+    import pytest_vdb.baseline.media
+    import pytest_vdb.gate.rules
+    import pytest_vdb.measure.child
+    import pytest_vdb.measure.inprocess
+    import pytest_vdb.report.terminal
+    import pytest_vdb.verdicts  # noqa: F401
+    from pytest_vdb.metrics.registry import Metrics
+    from pytest_vdb.models import embedded
+
+    embedded.tiny_wan()
+    import numpy as np
+
+    from pytest_vdb.metrics.registry import evaluate
+
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    for spec in Metrics():
+        if spec.needs == "frames":
+            evaluate(spec, frames)
+
+
+class Suite:
+    """A repository with ``model_under_test.py``, benchmark files and baselines."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.root = pytester.path
+        self.model()
+
+    def model(self, change: str = "pass") -> None:
+        """Write the model's code: ``tiny_wan`` with ``change`` applied to ``pipeline``."""
+        lines = "\n    ".join(change.strip().splitlines())
+        (self.root / "model_under_test.py").write_text(MODEL.format(change=lines))
+
+    def write(self, body: str, marker: str = FAST, name: str = "test_bench.py") -> Path:
+        """A benchmark file with the module-wide marker ``vdb(<marker>)``."""
+        path = self.root / "benchmarks" / name
+        path.parent.mkdir(exist_ok=True)
+        size = f"pytest.mark.vdb({SIZE})"  # its own mark, so that a test's marker may be wrong
+        marks = f"pytestmark = [{size}, pytest.mark.vdb({marker})]"
+        path.write_text(f"import pytest\n{marks}\n\n{body}\n")
+        return path
+
+    def run(self, *args: str, subprocess: bool = False) -> pytest.RunResult:
+        """Run the suite on ``model_under_test:build``."""
+        command = ["benchmarks", "--vdb-model=model_under_test:build", *args]
+        how = (
+            self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
+        )
+        return how("-p", "no:cacheprovider", *command)
+
+    def json(self, *args: str, **kwargs: Any) -> dict[str, Any]:
+        """Run with ``--vdb-json`` and give back what it wrote."""
+        self.run("--vdb-json=run.json", *args, **kwargs)
+        return dict(json.loads((self.root / "run.json").read_text()))
+
+    def states(self, *args: str, **kwargs: Any) -> dict[str, str]:
+        """Verdict by measurement of a run (over all its tests)."""
+        return {
+            m["name"]: m["verdict"]["state"]
+            for test in self.json(*args, **kwargs)["tests"]
+            for m in test["measurements"]
+        }
+
+    @property
+    def baselines(self) -> list[Path]:
+        return sorted((self.root / "baselines").glob("*/*/*.json"))
+
+    def edit_baseline(self, edit: Any) -> None:
+        """Apply ``edit(data)`` to every baseline file."""
+        for path in self.baselines:
+            data = json.loads(path.read_text())
+            edit(data)
+            path.write_text(json.dumps(data))
+
+    def scale(self, name: str, factor: float, spread: float = 0.0) -> None:
+        """Multiply the stored values of ``name``; ``spread`` widens them, sample by sample."""
+
+        def edit(data: Any) -> None:
+            for workload in data["workloads"].values():
+                for session in workload["measurements"].get(name, {}).get("sessions", {}).values():
+                    for i, key in enumerate(sorted(session)):
+                        session[key] *= factor + spread * (-1) ** i
+
+        self.edit_baseline(edit)
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    monkeypatch.delenv("CI", raising=False)
+    return Suite(pytester)

@@ -1,0 +1,73 @@
+"""--vdb-json"""
+
+import json
+
+BODY = """
+def test_quality(vdb):
+    assert vdb.score('sharpness').mean > 0
+
+def test_speed(vdb):
+    assert vdb.latency.median < 100
+    assert vdb.latency.cpu.median < 100
+"""
+
+
+def test_the_contract(suite):
+    suite.write(BODY)
+    run = suite.json()
+    assert sorted(run) == ["environment", "exit", "schema", "tests", "timing"]
+    assert (run["schema"], run["exit"]) == (1, 0)
+    assert sorted(run["timing"]) == ["generate", "load", "metrics", "plugin"]
+    assert all(seconds > 0 for seconds in run["timing"].values())
+    assert run["environment"]["quality"]["device"] == "cpu"
+    assert run["environment"]["facts"]["torch"]
+    quality = run["tests"][0]
+    assert quality["nodeid"] == "benchmarks/test_bench.py::test_quality[model_under_test-build]"
+    assert quality["outcome"] == "passed"
+    assert quality["model"]["location"] == "model_under_test:build"
+    assert [p["text"] for p in quality["workload"]["prompts"]] == ["a red fox", "a blue boat"]
+    (measurement,) = quality["measurements"]
+    assert {"name", "unit", "direction", "samples", "statistics", "provenance", "verdict"} <= set(
+        measurement
+    )
+    assert [sorted(sample) for sample in measurement["samples"]] == [
+        ["prompt", "seed", "value"]
+    ] * 2
+    mean = sum(s["value"] for s in measurement["samples"]) / 2
+    assert abs(measurement["statistics"]["mean"] - mean) < 1e-12
+    verdict = {"state", "effect", "interval", "tolerance", "p", "n", "reason"}
+    assert verdict <= set(measurement["verdict"])
+
+
+def test_each_test_is_readable_before_the_run_has_ended(suite):
+    suite.write(
+        BODY
+        + "\ndef test_look():\n"
+        + "    import json, pathlib\n"
+        + "    lines = pathlib.Path('run.json.partial').read_text().splitlines()\n"
+        + "    assert [json.loads(line)['outcome'] for line in lines] == ['passed', 'passed']\n"
+    )
+    suite.run("--vdb-json=run.json").assert_outcomes(passed=3)
+    assert not (suite.root / "run.json.partial").exists()
+
+
+def test_a_killed_run_leaves_its_earlier_results(suite):
+    suite.write(BODY + "\ndef test_end():\n    import os\n    os._exit(9)\n")
+    suite.run("--vdb-json=run.json", subprocess=True)
+    lines = (suite.root / "run.json.partial").read_text().splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["passed", "passed"]
+
+
+def test_a_path_that_cannot_be_written_fails_the_run(suite):
+    suite.write(BODY)
+    (suite.root / "file").write_text("")
+    result = suite.run("--vdb-json=file/run.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*file/run.json*not written*"])
+
+
+def test_failures_carry_their_outcome(suite):
+    suite.write("def test_quality(vdb):\n    assert vdb.score('sharpness').mean < 0")
+    run = suite.json()
+    assert run["exit"] == 1
+    assert run["tests"][0]["outcome"] == "failed"

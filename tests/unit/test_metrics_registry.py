@@ -1,0 +1,155 @@
+"""Looking metrics up, handing them in, and what may come out of one."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured
+from pytest_vdb.metrics.registry import Metrics, MetricSpec, evaluate, gather
+from pytest_vdb.records import Kind
+
+VIDEO = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (4, 16, 16, 3), np.uint8)
+
+
+def brightness(frames):
+    return frames.mean() / 255
+
+
+def spec(**changes):
+    base = MetricSpec(
+        name="brightness",
+        unit="fraction",
+        direction="higher",
+        kind=Kind.SCORE,
+        needs="frames",
+        version="1",
+        range=(0.0, 1.0),
+        summary="mean of all values",
+        how="mean of all values / 255",
+        compute=brightness,
+    )
+    return replace(base, **changes)
+
+
+def test_a_metric_that_was_handed_in_is_found_and_computed():
+    metrics = Metrics(gather([[spec()], ()]))
+    assert evaluate(metrics.find("brightness"), VIDEO) == pytest.approx(VIDEO.mean() / 255)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UnknownMetric, match="no metric 'ssmi': did you mean 'ssim'"):
+        Metrics().find("ssmi")
+
+
+def test_a_name_that_is_taken_is_refused():
+    with pytest.raises(BadSetting, match="two metrics are called 'ssim'"):
+        Metrics([spec(name="ssim")])
+    with pytest.raises(BadSetting, match="two metrics are called 'brightness'"):
+        Metrics([spec(), spec(summary="another")])
+
+
+@pytest.mark.parametrize("result", [spec(), None, ["brightness"], "brightness", [None]])
+def test_a_hook_that_returns_no_list_of_specs_is_refused(result):
+    with pytest.raises(BadSetting, match=r"return a list: \[MetricSpec"):
+        gather([result])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "My Score"}, "lower-case"),
+        ({"direction": "up"}, "'higher' or 'lower'"),
+        ({"needs": "refernce"}, "did you mean 'reference'"),
+        ({"kind": Kind.DISTANCE}, "Kind.SCORE for a metric of the video alone"),
+        ({"needs": "reference"}, "Kind.DISTANCE for one against"),
+        ({"range": (1.0, 0.0)}, "lowest, highest"),
+        ({"range": (math.nan, 1.0)}, "lowest, highest"),
+        ({"compute": "brightness"}, "not callable"),
+    ],
+)
+def test_a_spec_that_cannot_mean_anything_is_refused(changes, message):
+    with pytest.raises(BadSetting, match=message):
+        spec(**changes)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (math.nan, "the result is nan"),
+        (math.inf, "the result is inf"),
+        (1.5, "outside its range 0 to 1"),
+        (-0.1, "outside its range 0 to 1"),
+        (None, "gave a NoneType"),
+        (np.ones(3), "gave a ndarray"),
+    ],
+)
+def test_what_is_no_number_in_the_range_is_unmeasured(result, message):
+    with pytest.raises(Unmeasured, match=message):
+        evaluate(spec(compute=lambda frames: result), VIDEO)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [VIDEO.astype(np.float32), VIDEO[0], VIDEO[..., :1], VIDEO[:0], VIDEO.transpose(0, 3, 1, 2)],
+)
+def test_what_is_no_video_is_unmeasured(frames):
+    with pytest.raises(Unmeasured, match="a video is uint8 of shape"):
+        evaluate(spec(), frames)
+
+
+def test_another_shape_of_the_reference_is_unmeasured_and_names_both():
+    with pytest.raises(Unmeasured, match=r"\(4, 16, 16, 3\) and its reference \(3, 16, 16, 3\)"):
+        evaluate(Metrics().find("psnr"), VIDEO, reference=VIDEO[:3])
+    with pytest.raises(Unmeasured, match=r"\(2, 3\) and its reference \(3, 2\)"):
+        evaluate(
+            Metrics().find("latent_cosine"),
+            VIDEO,
+            latent=np.ones((2, 3)),
+            reference_latent=np.ones((3, 2)),
+        )
+
+
+def test_without_a_reference_a_distance_is_unmeasured():
+    with pytest.raises(Unmeasured, match="no reference video"):
+        evaluate(Metrics().find("psnr"), VIDEO)
+    with pytest.raises(Unmeasured, match="this source gives no latent"):
+        evaluate(Metrics().find("latent_cosine"), VIDEO, reference_latent=np.ones(3))
+
+
+def test_specs_travel_to_other_processes():
+    for metric in Metrics():
+        assert pickle.loads(pickle.dumps(metric)) == metric
+
+
+def test_provenance_says_how_and_with_what():
+    provenance = Metrics().find("psnr").provenance()
+    assert "100 dB" in provenance.how
+    assert provenance.package.startswith("torchmetrics ")
+    assert spec().provenance().package == ""
+
+
+def test_looking_up_imports_nothing_heavy():
+    code = (
+        "import sys; from pytest_vdb.metrics.registry import Metrics; Metrics().find('ssim');"
+        "print([m for m in ('torch', 'numpy', 'torchmetrics', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_metrics_of_the_video_alone_need_no_torch():
+    code = (
+        "import sys, numpy; from pytest_vdb.metrics.registry import Metrics, evaluate;"
+        "video = numpy.zeros((3, 16, 16, 3), numpy.uint8);"
+        "[evaluate(m, video) for m in Metrics() if m.needs == 'frames'];"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
