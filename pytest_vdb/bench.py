@@ -77,9 +77,8 @@ class Bench:
 
         folder = self.session.scratch / f"{self.spec.slug}-{self.workload.hash}-{time.time_ns()}"
         folder.mkdir(parents=True)
-        path = (str(self.session.config.rootpath), *sys.path)
         device, timeout = self.session.device, self.settings.timeout
-        return Job(self.spec, self.workload, str(folder), device, timeout, path)
+        return Job(self.spec, self.workload, str(folder), device, timeout, tuple(sys.path))
 
     def _generate(self) -> Run:
         runner = self.session.runner(self.settings.runner)

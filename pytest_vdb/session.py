@@ -5,6 +5,7 @@ Built when the first test needs it; nothing heavy is imported here.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -91,6 +92,9 @@ class VdbSession:
         if not self.settings.videos or "models" in {*self.layers.cli, *self.layers.ini}:
             found = [self.registry.find(name) for name in self.settings.models]
             specs += [replace(s, dtype=self.settings.dtype or s.dtype) for s in found]
+        root = str(self.config.rootpath)
+        if any(spec.source == "factory" for spec in specs) and root not in sys.path:
+            sys.path.insert(0, root)  # the repository under test imports from its own checkout
         twice = {s.slug for s in specs if [o.slug for o in specs].count(s.slug) > 1}
         if twice:
             raise BadSetting(f"model {', '.join(sorted(twice))} is asked for twice")

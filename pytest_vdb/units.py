@@ -22,8 +22,3 @@ def show(value: float, unit: str) -> str:
             return f"{value:.4g} {unit}"
     return f"{value:.4f}" if 0.1 <= abs(value) < 10 else f"{value:.4g}"
 
-
-def percent(change: float) -> str:
-    """A relative change with its sign: ``+3.1%``, ``-12%``, ``+0.02%``."""
-    digits = 0 if abs(change) >= 0.1 else 1 if abs(change) >= 0.01 else 2
-    return f"{change:+.{digits}%}"

@@ -54,8 +54,12 @@ class TestRun:
         """Judge every touched measurement; after a completed body also what was not touched."""
         for measurement in self.vdb.touched.values():
             self._add(measurement, self._verdict(measurement))
+        attempted = self.vdb.attempted or "samples"
         if isinstance(self.vdb.error, InfraError):
-            self._add(_nothing("generation"), Verdict(State.INFRA_ERROR, str(self.vdb.error)))
+            self._add(_nothing(attempted), Verdict(State.INFRA_ERROR, str(self.vdb.error)))
+        elif self.vdb.error is not None:
+            why = f"not reached: {type(self.vdb.error).__name__}"
+            self._add(_nothing(attempted), Verdict(State.UNMEASURED, why))
         elif completed and self.settings.gate != "off" and not self._rewriting:
             for name, kind in self._no_longer_taken():
                 reason = (

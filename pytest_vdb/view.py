@@ -63,6 +63,7 @@ class Vdb:
         self.nodeid = nodeid
         self.touched: dict[str, Measurement] = {}
         self.error: VdbError | None = None
+        self.attempted = ""
 
     @property
     def model(self) -> ModelSpec:
@@ -97,6 +98,7 @@ class Vdb:
 
     def _touch(self, name: str, *, score: bool = False) -> tuple[Measurement, str]:
         if name not in self.touched:
+            self.attempted = name
             self.touched[name] = self._guarded(
                 lambda: (
                     self._bench.score(name, self.baseline(Kind.SCORE))

@@ -42,7 +42,7 @@ class Cost:
 
 
 def measure(pairs: int = PAIRS) -> Cost:
-    """Run ``pairs`` alternating pairs after one of each that warms the file caches."""
+    """Run ``pairs`` alternating pairs after one of each that writes the bytecode."""
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "test_nothing.py"
         suite.write_text("def test_nothing():\n    pass\n")
@@ -68,6 +68,8 @@ def _run(suite: Path, *, plugin: bool) -> tuple[float, float]:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_ADDOPTS": "",
         "PYTHONPATH": str(REPOSITORY),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(suite.parent / "pycache"),
     }
     before, start = _children_cpu(), time.perf_counter()
     subprocess.run(command, cwd=suite.parent, env=env, check=True, stdout=subprocess.DEVNULL)

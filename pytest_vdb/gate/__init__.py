@@ -21,6 +21,8 @@ def judge(
     absent = _absent(measurement)
     if absent:
         return absent
+    if measurement.kind is Kind.DISTANCE:
+        return _distance(measurement, identical)
     if tolerance.off:
         return Verdict(
             State.NOT_APPLICABLE,
@@ -28,8 +30,6 @@ def judge(
             tolerance="off",
             n=len(measurement.values),
         )
-    if measurement.kind is Kind.DISTANCE:
-        return _distance(measurement, identical)
     if not stored:
         return Verdict(
             State.NO_BASELINE, "nothing stored; --vdb-update stores it", n=len(measurement.values)

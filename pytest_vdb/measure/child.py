@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 JOB = "job.json"
 LOG = "child.log"
 LINES = 20  # of the log in a message
+STARTUP = 300.0  # seconds at least for Python and its libraries, which no timeout is meant for
 GRACE = 10.0  # seconds that a finished child has for its own cleaning up
 
 
@@ -95,7 +96,9 @@ def _listen(group: Group, tally: Tally) -> dict[str, Json] | None:
     Raises GenerationTimeout.
     """
     failure = None
-    for event in group.events(tally.job.timeout):
+    timeout = tally.job.timeout
+    startup = None if timeout is None else max(timeout, STARTUP)
+    for event in group.events(timeout, startup):
         if event is None:
             raise GenerationTimeout(f"{tally.too_slow}; {_log_tail(group.log)}")
         if event["event"] == "failed":

@@ -74,13 +74,16 @@ class Group:
             os.close(self._events)
             os.close(self._alive)
 
-    def events(self, timeout: float | None) -> Iterator[dict[str, Json] | None]:
-        """The child's events, then an end when it died; None where ``timeout`` seconds passed.
+    def events(
+        self, timeout: float | None, startup: float | None
+    ) -> Iterator[dict[str, Json] | None]:
+        """The child's events, then an end when it died; None where it was silent for too long.
 
+        The limit is ``startup`` seconds for the first event and ``timeout`` for those after it.
         Raises InfraError for a line that is no event.
         """
         buffer = b""
-        deadline = _after(timeout)
+        deadline = _after(startup)
         while True:
             left = TICK if deadline is None else min(TICK, deadline - time.monotonic())
             ended = self._has_ended()  # asked before reading, so that no last word is lost

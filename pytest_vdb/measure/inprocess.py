@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_vdb.errors import GenerationTimeout
 from pytest_vdb.measure.clock import Alarm
-from pytest_vdb.measure.execute import execute, load
+from pytest_vdb.measure.execute import execute, import_libraries, load
 from pytest_vdb.measure.runner import Job, Progress, Tally
 from pytest_vdb.models.sources import Source
 from pytest_vdb.records import Json, Run
@@ -59,6 +59,7 @@ class InProcess:
     def _loaded(self, job: Job) -> _Loaded:
         key = _key(job)
         if key not in self._sources:
+            import_libraries(job)  # before the time runs, which is meant for the load
             with Alarm(job.timeout, lambda: Tally(job).too_slow):
                 self._sources[key] = _Loaded(*load(job))
         return self._sources[key]

@@ -144,7 +144,7 @@ def tiny_ltx(seed: int = 1) -> LTXPipeline:
             caption_channels=DIM,
         ),
     )
-    return _finished(pipeline, seed, grain=0.3)
+    return _finished(pipeline, seed, grain=0.2)
 
 
 def _text_config() -> dict[str, Any]:

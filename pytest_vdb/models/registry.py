@@ -1,4 +1,4 @@
-"""Models by name, without loading any."""
+"""Which model a name means, without importing any of them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,38 @@ from pytest_vdb.errors import BadSetting, UnknownModel, nearest
 from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.records import ModelSpec
 
+FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
 
 class Registry:
-    """The catalog and those handed in by ``pytest_vdb_models`` hooks."""
+    """The catalog's models and ``extra`` ones, which conftest files and packages add."""
 
     def __init__(self, extra: Iterable[ModelSpec] = ()) -> None:
-        self._specs = {spec.name: spec for spec in CATALOG}
-        for spec in extra:
-            if spec.name in self._specs:
+        """Raises BadSetting where two models share a name, or names that make the same slug."""
+        by_slug: dict[str, ModelSpec] = {}
+        for spec in (*CATALOG, *extra):
+            if (other := by_slug.setdefault(spec.slug, spec)) is not spec:
                 raise BadSetting(
-                    f"two models are called {spec.name!r}: {self._specs[spec.name].location} and "
-                    f"{spec.location}; give yours another name"
+                    f"two models are called {spec.slug!r}: {other.name!r} at {other.location} and "
+                    f"{spec.name!r} at {spec.location}; rename the second"
                 )
-            self._specs[spec.name] = spec
+        self._specs = {spec.name: spec for spec in by_slug.values()}
 
     def names(self) -> tuple[str, ...]:
+        """Known names, the catalog's first."""
         return tuple(self._specs)
 
     def find(self, name: str) -> ModelSpec:
-        """The model called ``name``, or a factory ``module:function``; raises UnknownModel."""
+        """The model called ``name``, or the factory that ``package.module:function`` names.
+
+        Raises UnknownModel. A factory is not imported here, so one that does not exist is found
+        missing only when it is loaded.
+        """
         if name in self._specs:
             return self._specs[name]
-        if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
-            return ModelSpec(name, "factory", name)
+        if FACTORY.fullmatch(name):
+            return ModelSpec(name=name, source="factory", location=name)
         raise UnknownModel(
-            f"no model {name!r}: {nearest(name, self._specs)} "
-            f"(your own: --vdb-model module:function, which gives a diffusers pipeline)"
+            f"there is no model {name!r}: {nearest(name, self._specs)} (or name a function of your "
+            "own that gives a diffusers pipeline, as package.module:function)"
         )

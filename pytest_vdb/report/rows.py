@@ -17,14 +17,18 @@ def baseline(m: Measurement, verdict: Verdict) -> str:
 
 
 def change(verdict: Verdict) -> str:
-    """The effect with its interval: ``+3.1% [+1.2%, +5.0%]``."""
+    """The effect with its interval: ``+3.1% [+1.2, +5.0]``."""
     if verdict.effect is None:
         return "–"
-    text = percent if verdict.relative else (lambda x: f"{x:+.3g}")
-    if verdict.interval is None:
-        return text(verdict.effect)
-    low, high = verdict.interval
-    return f"{text(verdict.effect)} [{text(low)}, {text(high)}]"
+    if verdict.state is State.IDENTICAL:
+        return "none"
+    if verdict.relative:
+        effect = f"{100 * verdict.effect:+.1f}%"
+        bounds = [f"{100 * bound:+.1f}" for bound in verdict.interval or ()]
+    else:
+        effect = f"{verdict.effect:+.3g}"
+        bounds = [f"{bound:+.3g}" for bound in verdict.interval or ()]
+    return f"{effect} [{', '.join(bounds)}]" if bounds else effect
 
 
 def sentence(m: Measurement, verdict: Verdict) -> str:

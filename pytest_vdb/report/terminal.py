@@ -27,6 +27,9 @@ STYLES = {
 }
 
 
+Measured = list[tuple[dict[str, Json], Measurement, Verdict]]
+
+
 def write(reporter: Any, results: Results) -> None:
     """Write the summary through pytest's own reporter, at its width and with its colours."""
     measured = [(test, *_parse(entry)) for test in results.tests for entry in test["measurements"]]
@@ -63,29 +66,21 @@ def _short(test: dict[str, Json]) -> str:
 
 
 def _table(measured: Measured, width: int, colour: bool) -> str:
-    """One row a measurement, under the name of its test."""
+    """One line a measurement, under the name of its test; the verdict is never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("test, measurement", overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("test, measurement", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("baseline", justify="right", no_wrap=True)
     table.add_column("change [95%]", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    last = None
-    for test, m, verdict in measured:
-        if _short(test) != last:
-            last = _short(test)
-            table.add_row(Text(last, style="bold"))
-        table.add_row(
-            Text(f"  {m.name}"),
-            rows.value(m),
-            rows.baseline(m, verdict),
-            Text(rows.change(verdict)),
-            Text(verdict.state.value, style=STYLES[verdict.state]),
-        )
+    table.add_column("verdict", no_wrap=True, min_width=len(State.NOT_APPLICABLE))
+    for _, m, verdict in measured:
+        state = Text(verdict.state.value, style=STYLES[verdict.state])
+        cells = rows.value(m), rows.baseline(m, verdict), rows.change(verdict)
+        table.add_row(Text(f"  {m.name}"), *(Text(cell) for cell in cells), state)
     out = io.StringIO()
     console = Console(
         file=out,
@@ -95,7 +90,15 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
         legacy_windows=False,
     )
     console.print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    header, *lines = (line.rstrip() for line in out.getvalue().splitlines())
+    text = [header]
+    last = None
+    for (test, _, _), line in zip(measured, lines, strict=True):
+        if _short(test) != last:
+            last = _short(test)
+            text.append(last)
+        text.append(line)
+    return "\n".join(text) + "\n"
 
 
 def _notes(measured: Measured) -> list[str]:

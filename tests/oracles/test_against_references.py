@@ -81,9 +81,13 @@ def test_full_reference(clip, name, oracle, tolerance, damage):
         with pytest.raises(Unmeasured, match="144×176 px are too small; it needs 176×176 px"):
             value(name, damaged, clip)
         return
-    expected = [oracle(a, b) for a, b in zip(damaged.astype(float), clip.astype(float), strict=True)]
+    expected = [
+        oracle(a, b) for a, b in zip(damaged.astype(float), clip.astype(float), strict=True)
+    ]
     assert value(name, damaged, clip) == pytest.approx(np.mean(expected), abs=tolerance)
-    assert value(f"{name}_worst_frame", damaged, clip) == pytest.approx(min(expected), abs=tolerance)
+    assert value(f"{name}_worst_frame", damaged, clip) == pytest.approx(
+        min(expected), abs=tolerance
+    )
 
 
 def test_odd_sizes_agree_too(clip):

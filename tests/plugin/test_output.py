@@ -15,8 +15,9 @@ def test_one_table_with_its_columns(suite):
         [
             "vdb: model_under_test:build on cpu; baselines baselines (gate fail, missing warn)",
             "*= vdb =*",
-            "test *measurement *value *baseline *change*verdict",
-            "test_quality?model_under_test-build? *sharpness *IDENTICAL",
+            "test, measurement *value *baseline *change*verdict",
+            "test_quality?model_under_test-build?",
+            "  sharpness *IDENTICAL",
             "1 measurements: 1 IDENTICAL",
             "time: loading *generating *metrics *plugin *",
         ]

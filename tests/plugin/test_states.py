@@ -68,7 +68,7 @@ def test_unmeasured_where_the_baseline_has_what_this_run_lacks(suite):
     suite.write(SCORES)
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*UNMEASURED motion_energy*stored in the baseline and not taken*"])
+    result.stdout.fnmatch_lines(["*UNMEASURED motion_energy*Stored in the baseline and not taken*"])
     # That is judged only where the test ran: another one's selection says nothing of it.
     suite.write(both + "\ndef test_other():\n    pass\n")
     suite.run("-k", "test_other").assert_outcomes(passed=1, deselected=1)

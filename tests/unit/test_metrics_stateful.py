@@ -49,7 +49,10 @@ def test_torch_tensors_and_reset():
     metric.update(torch.from_numpy(VIDEOS), torch.from_numpy(REFERENCES))
     first = float(metric.compute())
     metric.reset()
-    with pytest.raises(Unmeasured, match="psnr: no video yet"), pytest.warns(UserWarning):
+    with (
+        pytest.raises(Unmeasured, match="psnr: no video yet"),
+        pytest.warns(UserWarning, match="compute"),
+    ):
         metric.compute()
     metric.update(VIDEOS, REFERENCES)
     assert float(metric.compute()) == first
@@ -63,7 +66,7 @@ def test_a_latent_in_bfloat16():
 
 
 def test_a_batch_whose_references_do_not_match_is_unmeasured():
-    with pytest.raises(Unmeasured, match="4 videos .* and 2 references"):
+    with pytest.raises(Unmeasured, match=r"4 videos .* and 2 references"):
         stateful.Psnr().update(VIDEOS, REFERENCES[:2])
 
 

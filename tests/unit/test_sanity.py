@@ -95,7 +95,9 @@ def test_one_colour_is_blank_also_when_it_changes_over_time(colour):
 
 def test_frozen_says_what_it_measured():
     (fault,) = check(np.repeat(moving(1), 17, axis=0), expected=ASKED)
-    assert str(fault) == "frozen: the 16 adjacent differences are at most 0 of 255: one still picture"
+    assert (
+        str(fault) == "frozen: the 16 adjacent differences are at most 0 of 255: one still picture"
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,3 +139,22 @@ def test_a_frozen_second_half_is_frozen_and_a_short_hold_is_not():
 
 def test_frames_shown_twice_are_not_frozen():
     assert names(np.repeat(moving(9), 2, axis=0)) == []
+
+
+def speckled(frames, share, seed=0):
+    """One grey level added to ``share`` of all values, others in every frame: a codec's noise."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    return frames + (random.random(frames.shape) < share).astype(np.uint8)
+
+
+def test_a_still_with_noise_in_every_pair_is_frozen():
+    still = np.repeat(moving(1), 17, axis=0)
+    assert names(speckled(still, 0.1)) == ["frozen"]  # mean difference 0.18 in all 16 pairs
+    assert names(speckled(still, 0.1)[:2]) == ["frozen"]
+
+
+def test_one_colour_with_noise_is_blank_and_a_faint_picture_is_not():
+    grey = np.full((17, 64, 64, 3), 128, np.uint8)
+    ramp = np.arange(64, dtype=np.uint8)[:, None]
+    assert "blank" in names(grey + ramp // 8)  # 8 grey levels from side to side
+    assert "blank" not in names(grey + ramp // 4)
