@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_vdb.records import Measurement, Verdict
+from pytest_vdb.records import Measurement, State, Verdict
 from pytest_vdb.statistic import summarize
-from pytest_vdb.units import percent, show
+from pytest_vdb.units import show
 
 
 def value(m: Measurement) -> str:

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-HEAVY = ("torch", "numpy", "diffusers", "transformers", "rich", "scipy", "av", "PIL", "torchmetrics")
+HEAVY = (
+    "torch",
+    "numpy",
+    "diffusers",
+    "transformers",
+    "rich",
+    "scipy",
+    "av",
+    "PIL",
+    "torchmetrics",
+)
 
 SPY = f"""
 import sys
