@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_vdb.errors import Incomplete
 
 if TYPE_CHECKING:
+    from pytest_vdb.measure.inprocess import InProcess
     from pytest_vdb.records import Baseline, ModelSpec
     from pytest_vdb.view import Vdb
 
@@ -49,7 +50,8 @@ def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Any:
             "videos were recorded" if vdb.model.source != "factory" else "runner is a child process"
         )
         raise Incomplete(f"vdb_pipeline needs a pipeline in this process, and the {why}")
-    return runner.source(vdb._bench.job()).pipeline
+    source: Any = cast("InProcess", runner).source(vdb._bench.job())
+    return source.pipeline
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import unittest
@@ -179,10 +180,13 @@ def pytest_runtest_makereport(
     run = item.stash.get(TEST, None)
     if run is None or call.when != "call":
         return report
-    report.user_properties = [
-        *(p for p in report.user_properties if not p[0].startswith("vdb.")),
-        *run.properties(),
-    ]
+    # Replaced, not appended: a rerun must not leave the first try's. JUnit reads the item's.
+    others = [pair for pair in item.user_properties if not pair[0].startswith("vdb.")]
+    item.user_properties[:] = [*others, *run.properties()]
+    report.user_properties = list(item.user_properties)
+    if report.skipped and run.only_not_applicable and isinstance(report.longrepr, tuple):
+        path, line, _ = item.location
+        report.longrepr = (path, (line or 0) + 1, report.longrepr[2])  # the test's, not this file's
     session = _session(item.config)
     with session.charged("plugin"):
         entry = {**run.to_json(), "outcome": "error" if run.infra else report.outcome}
@@ -191,7 +195,9 @@ def pytest_runtest_makereport(
         # An error of the infrastructure says nothing of the test: report it as pytest reports
         # everything that kept a test from being judged.
         report.when = "setup"
-    report.vdb = {"test": entry, "updates": updates, "seconds": session.take_seconds()}  # type: ignore[attr-defined]
+    data = {"test": entry, "updates": updates, "seconds": session.take_seconds()}
+    # Builtins only: that is what reaches the controller from a worker.
+    report.vdb = json.loads(json.dumps(data, allow_nan=False))  # type: ignore[attr-defined]
     return report
 
 

@@ -33,8 +33,8 @@ class Results:
         target = session.settings.json
         self._path = session.config.invocation_params.dir / target if target else None
         self._partial = self._path.with_name(self._path.name + ".partial") if self._path else None
-        if self._partial:
-            self._partial.unlink(missing_ok=True)
+        if self._partial and self._partial.exists():
+            self._partial.unlink()
 
     @property
     def infra(self) -> int:

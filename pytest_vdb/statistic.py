@@ -17,7 +17,7 @@ from pytest_vdb.units import show
 
 SAMPLES_FOR_P95 = 20
 
-_STATISTICS: dict[str, Callable[[list[float]], float]] = {
+STATISTICS: dict[str, Callable[[list[float]], float]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
     "min": min,
@@ -30,7 +30,7 @@ def summarize(measurement: Measurement) -> dict[str, float]:
     """Every statistic that the number of samples supports."""
     if not measurement.values:
         return {}
-    summary = {name: fn(measurement.numbers) for name, fn in _STATISTICS.items()}
+    summary = {name: fn(measurement.numbers) for name, fn in STATISTICS.items()}
     if len(measurement.values) >= SAMPLES_FOR_P95:
         summary["p95"] = percentile(measurement.numbers, 95)
     return summary
@@ -191,7 +191,7 @@ class Series(_Comparable):
         return len(self.measurement.values)
 
     def _statistic(self, label: str) -> Statistic:
-        return Statistic(self, label, _STATISTICS[label])
+        return Statistic(self, label, STATISTICS[label])
 
     @property
     def mean(self) -> Statistic:

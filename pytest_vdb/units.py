@@ -21,4 +21,3 @@ def show(value: float, unit: str) -> str:
         case "s" | "dB":
             return f"{value:.4g} {unit}"
     return f"{value:.4f}" if 0.1 <= abs(value) < 10 else f"{value:.4g}"
-

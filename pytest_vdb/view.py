@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
@@ -12,22 +11,34 @@ from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.bench import Bench
 from pytest_vdb.errors import VdbError
 from pytest_vdb.records import Baseline, Kind, Measurement, ModelSpec, Sample, Workload
-from pytest_vdb.statistic import Series
+from pytest_vdb.statistic import STATISTICS, Series
 from pytest_vdb.units import show
 
 T = TypeVar("T")
 
 
 class Latency(Series):
-    """Warm seconds a video; ``.cpu`` is the process CPU time of the same calls."""
+    """Warm seconds a video; ``.cpu`` is the process CPU time of the same calls.
 
-    def __init__(self, measurement: Measurement, baseline: str, cpu: Callable[[], Series]) -> None:
-        super().__init__(measurement, baseline)
-        self._cpu = cpu
+    Touched when it is used, so that ``vdb.latency.cpu`` alone leaves the wall clock ungated.
+    """
+
+    name = "latency"
+
+    def __init__(self, touch: Callable[[str], Series]) -> None:
+        self._touch = touch
+
+    @cached_property
+    def measurement(self) -> Measurement:  # type: ignore[override]
+        return self._touch("latency").measurement
+
+    @cached_property
+    def baseline(self) -> str:  # type: ignore[override]
+        return self._touch("latency").baseline
 
     @property
     def cpu(self) -> Series:
-        return self._cpu()
+        return self._touch("latency.cpu")
 
 
 class Memory:
@@ -81,22 +92,22 @@ class Vdb:
     @property
     def latency(self) -> Latency:
         """Warm seconds a video (wall clock)."""
-        return Latency(*self._touch("latency"), lambda: Series(*self._touch("latency.cpu")))
+        return Latency(self._touch)
 
     @property
     def memory(self) -> Memory:
-        return Memory(lambda name: Series(*self._touch(name)))
+        return Memory(self._touch)
 
     @property
     def load(self) -> Series:
         """Seconds to load the model; reported, not gated by default."""
-        return Series(*self._touch("load"))
+        return self._touch("load")
 
     def score(self, name: str) -> Series:
         """A metric by name (docs/metrics.md), one value a video. Raises UnknownMetric."""
-        return Series(*self._touch(name, score=True))
+        return self._touch(name, score=True)
 
-    def _touch(self, name: str, *, score: bool = False) -> tuple[Measurement, str]:
+    def _touch(self, name: str, *, score: bool = False) -> Series:
         if name not in self.touched:
             self.attempted = name
             self.touched[name] = self._guarded(
@@ -107,7 +118,7 @@ class Vdb:
                 )
             )
         measurement = self.touched[name]
-        return measurement, self._describe(measurement)
+        return Series(measurement, self._describe(measurement))
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """Remember an error, so that a test that swallows it fails all the same."""
@@ -153,8 +164,5 @@ class Vdb:
         if not sessions:
             return ""
         values = list(sessions[-1].values())
-        compute = {"median": statistics.median, "max": max}.get(
-            measurement.headline, statistics.fmean
-        )
-        number = show(compute(values), measurement.unit)
+        number = show(STATISTICS[measurement.headline](values), measurement.unit)
         return f"{measurement.headline} {number} (latest of {len(sessions)} stored)"

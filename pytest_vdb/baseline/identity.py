@@ -30,8 +30,8 @@ def relative_path(model: str, environment: Environment, nodeid: str) -> str:
 def difference(ours: Workload, stored: list[Workload]) -> str:
     """What separates ``ours`` from the nearest stored workload, or an empty string."""
     ours_flat = _flat(ours)
-    changes = [_changes(ours_flat, _flat(one)) for one in stored]
-    return ", ".join(min(changes, key=lambda change: len(change))) if changes else ""
+    changes = sorted((_changes(ours_flat, _flat(one)) for one in stored), key=len)
+    return ", ".join(changes[0]) if changes else ""
 
 
 def _flat(workload: Workload) -> dict[str, Any]:

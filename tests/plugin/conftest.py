@@ -69,7 +69,7 @@ class Suite:
         path = self.root / "benchmarks" / name
         path.parent.mkdir(exist_ok=True)
         size = f"pytest.mark.vdb({SIZE})"  # its own mark, so that a test's marker may be wrong
-        marks = f"pytestmark = [{size}, pytest.mark.vdb({marker})]"
+        marks = f"pytestmark = [pytest.mark.vdb({marker}), {size}]"
         path.write_text(f"import pytest\n{marks}\n\n{body}\n")
         return path
 

@@ -5,13 +5,20 @@ import pytest
 SCORES = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 
 
-@pytest.mark.parametrize("bad", ["5", "-5%", "x%", "100%", "", "5 percent", "nan%"])
+@pytest.mark.parametrize("bad", ["5", "-5%", "x%", "", "5 percent", "nan%"])
 def test_a_tolerance_without_its_kind_is_refused(suite, bad):
     suite.write(SCORES)
     result = suite.run(f"--vdb-tolerance=sharpness={bad}")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --vdb-tolerance: a tolerance*'5%' of the baseline*"])
     result.stderr.no_fnmatch_line("*Traceback*")
+
+
+def test_a_tolerance_that_lets_everything_pass_is_refused(suite):
+    suite.write(SCORES)
+    result = suite.run("--vdb-tolerance=sharpness=100%")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *100% lets everything pass*"])
 
 
 def test_a_tolerance_for_nothing_names_the_nearest(suite):

@@ -16,9 +16,9 @@ NOISE = """
 import numpy as np, torch
 rng = np.random.Generator(np.random.PCG64(1))
 with torch.no_grad():
-    for p in pipeline.transformer.parameters():
-        noise = torch.from_numpy(rng.standard_normal(p.shape).astype("float32"))
-        p.add_(0.1 * p.std(correction=0) * noise)
+    for part in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
+        for p in part.parameters():
+            p.mul_(1 + 0.1 * torch.from_numpy(rng.standard_normal(p.shape).astype("float32")))
 """
 FEWER = """
 call = type(pipeline).__call__
