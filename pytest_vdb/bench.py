@@ -41,6 +41,10 @@ RESERVED = "largest reservation of torch's CUDA allocator during one warm call"
 CPU_PEAK = "peak of torch's CPU allocator over one traced, untimed call; not device memory"
 
 
+LONG = 2.0
+"""Seconds of generation from which on a terminal shows its progress."""
+
+
 class Bench:
     """What the session knows of one model on one workload: values and errors are kept."""
 
@@ -97,18 +101,19 @@ class Bench:
         capture = self.session.config.pluginmanager.getplugin("capturemanager")
         if reporter is None or capture is None or not reporter.isatty:
             return None
-        start = time.monotonic()
+        times = [time.monotonic()]
 
         def show(done: int, total: int) -> None:
-            spent = time.monotonic() - start
-            if spent < 2:
+            times.append(time.monotonic())
+            if times[-1] - times[0] < LONG:
                 return
-            left = spent / done * (total - done)
-            line = f"vdb: {self.spec.name}: {done}/{total} videos, {left:.0f} s left"
+            each = (times[-1] - times[1]) / (done - 1) if done > 1 else times[1] - times[0]
+            line = (
+                f"vdb: {self.spec.name}: {done}/{total} videos, {each * (total - done):.0f} s left"
+            )
             with capture.global_and_fixture_disabled():
-                reporter.rewrite(line, erase=True)
-                if done == total:
-                    reporter.rewrite("", erase=True)
+                reporter.ensure_newline()
+                reporter.rewrite(line if done < total else "", erase=True)
 
         return show
 

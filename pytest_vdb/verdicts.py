@@ -112,14 +112,10 @@ class TestRun:
         if file is not None and file.workloads:
             changed = difference(vdb.workload, [b.workload for b in file.workloads.values()])
             return f"the workload changed ({changed}); {update}"
-        path = vdb.path(measurement.kind)
-        parts = path.split("/")
-        others = sorted(
-            p.relative_to(vdb._bench.session.store.root / parts[0]).parts[0]
-            for p in (vdb._bench.session.store.root / parts[0]).glob("*/" + "/".join(parts[2:]))
-        )
+        model, environment, *_ = vdb.path(measurement.kind).split("/")
+        others = vdb.elsewhere(measurement)
         beside = f"; stored for {', '.join(others[:2])}" if others else ""
-        return f"nothing stored for {parts[0]} on {parts[1]}{beside}; {update}"
+        return f"nothing stored for {model} on {environment}{beside}; {update}"
 
     def _no_longer_taken(self) -> list[tuple[str, Kind]]:
         """Measurements that the baseline says this test takes, and that it did not touch."""

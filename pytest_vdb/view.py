@@ -156,6 +156,19 @@ class Vdb:
         baseline = self.baseline(measurement.kind)
         return baseline.series(measurement) if baseline else []
 
+    def elsewhere(self, measurement: Measurement) -> list[str]:
+        """Keys of other environments in which this measurement of this benchmark is stored."""
+        model, ours, *name = self.path(measurement.kind).split("/")
+        store = self._bench.session.store
+        found = []
+        for path in sorted((store.root / model).glob("*/" + "/".join(name))):
+            key = path.relative_to(store.root / model).parts[0]
+            file = store.read("/".join((model, key, *name)))
+            stored = [b.measurements for b in file.workloads.values()] if file else []
+            if key != ours and any(measurement.name in names for names in stored):
+                found.append(key)
+        return found
+
     def _describe(self, measurement: Measurement) -> str:
         """The baseline in a phrase, for the explanation of a failed comparison."""
         sessions = self.stored(measurement)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +57,7 @@ def apply(
     for relative, group in sorted(by_path.items()):
         target = store.root / relative
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(store.root / ".lock")):
+        with FileLock(_lock(store.root)):
             old = schema.read(target)
             new = old or BaselineFile(group[0].model, group[0].environment)
             for update in group:
@@ -68,6 +70,12 @@ def apply(
             write_atomically(target, new.dumps())
             written.append(relative)
     return written
+
+
+def _lock(root: Path) -> str:
+    """One lock file a baselines folder, outside it: a repository holds baselines alone."""
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return str(Path(tempfile.gettempdir()) / f"pytest-vdb-{name}.lock")
 
 
 def _hashes(file: BaselineFile) -> set[str]:

@@ -23,8 +23,9 @@ CLIPS = (
     "comfyui-workflow-templates-media-assets-02",
 )
 
-# Model -> template -> the node that holds its prompt. Only clips that show their prompt: left out
-# are comparisons of two clips, collages, and the clip of SVD, which is not what its prompt says.
+# Model -> template -> the node that holds its prompt. Only clips that show their prompt
+# (comparisons of two clips and collages are left out), but for SVD: it animates a still, and the
+# published clip shows other scenery than the still's prompt. Don't score text alignment on it.
 TEMPLATES: dict[str, dict[str, int]] = {
     "wan2.1": {
         "text_to_video_wan": 6,
@@ -60,6 +61,7 @@ TEMPLATES: dict[str, dict[str, int]] = {
         "video_hunyuan_video_1.5_720p_t2v": 44,
         "video_hunyuan_video_1.5_720p_i2v": 44,
     },
+    "svd": {"txt_to_image_to_video": 18},
     "minimax-h3": {"video_minimax_h3_t2v": 140, "video_minimax_h3_i2v": 105},
 }
 

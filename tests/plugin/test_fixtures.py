@@ -46,7 +46,8 @@ def test_one_generation_serves_all_tests_of_a_workload(suite):
 def test_a_swallowed_error_fails_all_the_same(suite):
     suite.model("raise RuntimeError('broken on purpose')")
     suite.write(
-        "def test_a(vdb):\n    try:\n        vdb.latency.median\n    except Exception:\n        pass\n"
+        "def test_a(vdb):\n"
+        "    try:\n        vdb.latency.median\n    except Exception:\n        pass\n"
     )
     result = suite.run()
     result.assert_outcomes(failed=1)

@@ -106,7 +106,9 @@ def test_not_applicable_alone_skips_and_counts(suite):
     suite.write("def test_memory(vdb):\n    assert vdb.memory.peak < 1")
     result = suite.run("-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*1 NOT_APPLICABLE*", "SKIPPED*test_bench.py:*not applicable: memory.peak*"])
+    result.stdout.fnmatch_lines(
+        ["*1 NOT_APPLICABLE*", "SKIPPED*test_bench.py:*not applicable: memory.peak*"]
+    )
 
 
 def test_not_applicable_beside_others_lets_them_decide(suite):

@@ -44,7 +44,7 @@ def entries(folder: Path) -> list[Entry]:
 @needs_packages
 def test_clips_and_prompts_belong_together(entries: list[Entry]) -> None:
     counts = Counter(entry.model for entry in entries)
-    assert (counts["wan2.1"], counts["wan2.2"], len(entries)) == (8, 9, 30)
+    assert (counts["wan2.1"], counts["wan2.2"], len(entries)) == (8, 9, 31)
     fox = next(e for e in entries if e.file == "text_to_video_wan-1.webp")
     assert fox.prompt.startswith("a fox moving quickly in a beautiful winter scenery")
     assert (fox.width, fox.height, fox.num_frames) == (832, 480, 33)

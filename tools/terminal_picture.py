@@ -1,0 +1,52 @@
+"""Run a command in a terminal of its own and save what it showed as an SVG picture.
+
+python tools/terminal_picture.py docs/terminal.svg -- pytest benchmarks/
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+COLUMNS = 88
+
+
+def record(command: list[str]) -> str:
+    """Everything the command wrote to its terminal, colours included."""
+    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm-256color")
+    shown: list[bytes] = []
+
+    def read(fd: int) -> bytes:
+        data = os.read(fd, 65536)
+        shown.append(data)
+        return data
+
+    pty.spawn(command, read)
+    return b"".join(shown).decode(errors="replace")
+
+
+def settle(text: str) -> str:
+    """What stays on the screen: a carriage return starts its line anew."""
+    lines = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        kept = re.split(r"\r(?:\x1b\[2?K)?", line)[-1]
+        lines.append(kept)
+    return "\n".join(lines).strip("\n")
+
+
+def main() -> None:
+    target, _, *command = sys.argv[1:]
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(Text(f"$ {' '.join(command)}", style="bold"))
+    console.print(Text.from_ansi(settle(record(command))))
+    Path(target).write_text(console.export_svg(title=command[0]))
+
+
+if __name__ == "__main__":
+    main()
