@@ -72,11 +72,22 @@ def paired(
     harmless = _p(gains, -limit, "greater")
     if harmless < ALPHA:
         return Verdict(State.PASS, "not worse than the tolerance allows", p=harmless, **seen)
-    needed = math.ceil((3.3 * float(np.std(gains, ddof=1)) / limit) ** 2) + 4 if limit else None
-    settle = f"about {needed} prompts would settle it" if needed else "the tolerance is 0"
-    return Verdict(
-        State.INCONCLUSIVE, f"{len(gains)} prompts cannot tell; {settle}", p=worse, **seen
-    )
+    reason = f"{len(gains)} prompts cannot tell; {_settled_by(gains, limit, guard_m)}"
+    return Verdict(State.INCONCLUSIVE, reason, p=worse, **seen)
+
+
+def _settled_by(gains: Any, limit: float, guard_m: int) -> str:
+    """How many prompts would settle it, were the change as it looks (95 % power, normal theory)."""
+    mean, sd = float(np.mean(gains)), float(np.std(gains, ddof=1))
+    power = float(stats.norm.isf(ALPHA))
+    if mean < -limit:  # to convict: clear of the tolerance, and of 0 by the guard's measure
+        guard = float(stats.norm.isf(GUARD_ALPHA / guard_m)) + power
+        root = max(2 * power * sd / (-limit - mean), guard * sd / -mean)
+    elif limit:  # to clear a change of nothing
+        root = 2 * power * sd / limit
+    else:
+        return "the tolerance is 0"
+    return f"about {math.ceil(root**2) + 4} prompts would settle it"
 
 
 def _prompt_means(change: Mapping[str, float]) -> Any:

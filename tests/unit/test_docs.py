@@ -102,6 +102,15 @@ def test_every_hook_is_described() -> None:
     assert all(f"def {name}(" in text for name in vars(hookspecs) if name.startswith("pytest_vdb_"))
 
 
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    """Installing and testing, word for word."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = re.findall(r"^ *\$ (pip install -c .*|pytest(?: -n \d+)?)$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    assert [f"step {command}" for command in commands if f"step {command}" not in script] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):

@@ -1,0 +1,59 @@
+"""A disk that fills up while baselines are written: a real one of 64 KiB."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+BENCH = """
+import pytest
+pytestmark = pytest.mark.vdb(
+    prompts={prompts}, num_frames=9, height=64, width=64, num_inference_steps=1
+)
+
+def test_quality(vdb):
+    assert vdb.score("sharpness").mean > 0
+"""
+
+
+def can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(probe, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="this system lets nobody mount a small disk")
+def test_a_full_disk_while_updating_loses_nothing(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "baselines").mkdir()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    python = f"{sys.executable} -m pytest -q -p no:cacheprovider"
+    (tmp_path / "small.py").write_text(BENCH.format(prompts="['a fox']"))
+    (tmp_path / "large.py").write_text(BENCH.format(prompts="['a cat', 'a dog', 'a hen']"))
+    script = f"""
+        set -e
+        mount -t tmpfs -o size=64k none baselines
+        {python} small.py --vdb-update > {kept}/small.txt
+        code=0
+        {python} large.py small.py --vdb-update --vdb-json=run.json > {kept}/large.txt || code=$?
+        echo $code > {kept}/code
+        cp -r baselines/tiny-wan {kept}/
+        find baselines -name '.*.json.*' > {kept}/leftovers
+    """
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    large = (kept / "large.txt").read_text()
+    assert "was not written: No space left on device" in large
+    assert "what was there is untouched" in large
+    assert (kept / "code").read_text().strip() == "1"
+    assert (kept / "leftovers").read_text() == ""
+    (small,) = (kept / "tiny-wan").glob("*/small.json")
+    assert json.loads(small.read_text())["schema"] == 1
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["exit"] == 1
+    assert [t["outcome"] for t in run["tests"]] == ["passed", "passed"]
