@@ -114,6 +114,7 @@ class Bench:
             with capture.global_and_fixture_disabled():
                 reporter.ensure_newline()
                 reporter.rewrite(line if done < total else "", erase=True)
+                reporter.rewrite("")  # back to the start of the line, for whatever comes next
 
         return show
 

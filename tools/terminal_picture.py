@@ -1,5 +1,7 @@
 """Run a command in a terminal of its own and save what it showed as an SVG picture.
 
+pytest's lines about the machine are left out.
+
 python tools/terminal_picture.py docs/terminal.svg -- pytest benchmarks/
 """
 
@@ -14,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS = 88
+COLUMNS = 96
 
 
 def record(command: list[str]) -> str:
@@ -33,11 +35,9 @@ def record(command: list[str]) -> str:
 
 def settle(text: str) -> str:
     """What stays on the screen: a carriage return starts its line anew."""
-    lines = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        kept = re.split(r"\r(?:\x1b\[2?K)?", line)[-1]
-        lines.append(kept)
-    return "\n".join(lines).strip("\n")
+    lines = [line.rstrip("\r").split("\r")[-1] for line in text.split("\n")]
+    machine = re.compile("(platform|benchmark:|rootdir:|configfile:|plugins:) ")
+    return "\n".join(line for line in lines if not machine.match(line)).strip("\n")
 
 
 def main() -> None:

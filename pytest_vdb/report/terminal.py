@@ -96,9 +96,15 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
     for (test, _, _), line in zip(measured, lines, strict=True):
         if _short(test) != last:
             last = _short(test)
-            text.append(last)
+            text.append(_heading(test, colour))
         text.append(line)
     return "\n".join(text) + "\n"
+
+
+def _heading(test: dict[str, Json], colour: bool) -> str:
+    """The test's name, and its outcome where that is not what everybody hopes for."""
+    outcome = "" if test["outcome"] in ("passed", "skipped") else f"  {test['outcome'].upper()}"
+    return _short(test) + (f"\x1b[31;1m{outcome}\x1b[0m" if outcome and colour else outcome)
 
 
 def _notes(measured: Measured) -> list[str]:
@@ -133,7 +139,7 @@ def _cost(results: Results) -> str:
     total = sum(results.seconds.values()) or 1.0
     words = {"load": "loading", "generate": "generating", "metrics": "metrics", "plugin": "plugin"}
     parts = [
-        f"{words[phase]} {seconds:.2f} s ({seconds / total:.0%})"
+        f"{words[phase]} {seconds:.{0 if seconds >= 10 else 1}f} s ({seconds / total:.1%})"
         for phase, seconds in results.seconds.items()
     ]
     return "time: " + ", ".join(parts)
