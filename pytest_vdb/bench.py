@@ -85,9 +85,14 @@ class Bench:
         return Job(self.spec, self.workload, str(folder), device, timeout, tuple(sys.path))
 
     def _generate(self) -> Run:
-        runner = self.session.runner(self.settings.runner)
+        from pytest_vdb.measure.execute import import_libraries
+
+        runner, job = self.session.runner(self.settings.runner), self.job()
         with self.session.charged("generate"):
-            run = runner.run(self.job(), self._progress())
+            if runner.name == "inprocess":
+                with self.session.charged("load"):
+                    import_libraries(job)
+            run = runner.run(job, self._progress())
         if run.load:
             self.session.seconds["generate"] -= run.load
             self.session.seconds["load"] += run.load

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from pytest_vdb.records import Environment
@@ -48,6 +50,17 @@ def cpu_count() -> int:
 
 
 @lru_cache(maxsize=1)
+def torch_cuda() -> str:
+    """``cuda13.0``: what torch was built for, read from its ``version.py`` without importing it."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return ""
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    match = re.search(r"^cuda.*= '([\d.]+)'", text, re.MULTILINE)
+    return f"cuda{match[1]}" if match else ""
+
+
+@lru_cache(maxsize=1)
 def gpus() -> tuple[tuple[str, str], ...]:
     """(name, driver version) of every GPU that NVML lists; empty without a driver."""
     try:
@@ -74,7 +87,7 @@ def resolve_device(wanted: str) -> str:
     """``cuda`` or ``cpu`` for ``auto``: a GPU where the driver and torch's build both have one."""
     if wanted != "auto":
         return wanted
-    return "cuda" if gpus() and "+cpu" not in package("torch") else "cpu"
+    return "cuda" if gpus() and torch_cuda() else "cpu"
 
 
 def _software() -> dict[str, str]:
@@ -88,9 +101,8 @@ def quality_environment(device: str) -> Environment:
     """Identity of a quality measurement: what moves pixels, without pool and driver."""
     identity = {"device": "cpu"}
     if device != "cpu":
-        names = gpus()
-        identity = {"device": names[0][0] if names else device}
-        identity |= {"cuda": package("torch").partition("+")[2]}
+        names = sorted({name for name, _ in gpus()})  # a mixed machine is a machine of its own
+        identity = {"device": "+".join(names) or device, "count": "1gpu", "cuda": torch_cuda()}
         identity |= {name: f"{name}{v}" for name in KERNEL_PACKAGES if (v := package(name))}
     return Environment(identity | _software(), facts(device))
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def vdb_model(request: pytest.FixtureRequest) -> ModelSpec:
     """The model under test (a ``ModelSpec``); every test that uses it runs once a model."""
-    spec: ModelSpec = request.param
+    try:
+        spec: ModelSpec = request.param
+    except AttributeError:
+        raise Incomplete(
+            "a vdb fixture was asked for by request.getfixturevalue: make it an argument of the "
+            "test, which is how pytest learns to run it once a model"
+        ) from None
     return spec
 
 

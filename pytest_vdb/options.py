@@ -9,24 +9,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from pytest_vdb.errors import BadSetting, nearest
-from pytest_vdb.gate.policy import Consequences, Tolerance
+from pytest_vdb.errors import BadSetting
 
-CALL_ARGUMENTS = (
-    "num_frames",
-    "height",
-    "width",
-    "num_inference_steps",
-    "guidance_scale",
-    "negative_prompt",
-    "max_sequence_length",
-    "frame_rate",
-)
-"""Marker arguments that are handed to the pipeline under the same name; others go in ``call``."""
+if TYPE_CHECKING:
+    from pytest_vdb.gate.policy import Consequences
 
 
 @dataclass(frozen=True)
@@ -71,13 +61,15 @@ class Settings:
 
     @property
     def consequences(self) -> Consequences:
+        from pytest_vdb.gate.policy import Consequences
+
         return Consequences(self.gate, self.missing, self.inconclusive, self.require, self.update)
 
 
 # --------------------------------------------------------------------- readers of one value
 
 
-def _choice(*allowed: str) -> Any:
+def choice(*allowed: str) -> Any:
     def read(text: str) -> str:
         if text not in allowed:
             raise BadSetting(f"{text!r} is not one of {', '.join(allowed)}")
@@ -127,6 +119,8 @@ def assignment(text: str) -> dict[str, str]:
 
 
 def _tolerance(text: str) -> dict[str, str]:
+    from pytest_vdb.gate.policy import Tolerance
+
     pair = assignment(text)
     for value in pair.values():
         Tolerance.parse(value)
@@ -198,7 +192,7 @@ OPTIONS = (
         "runner",
         "where generation runs: auto, inprocess or child (a process group of its own)",
         "KIND",
-        _choice("auto", "inprocess", "child"),
+        choice("auto", "inprocess", "child"),
     ),
     Option("timeout", "limit of one load and of one generation, e.g. 90s", "TIME", duration),
     Option("pool", "name of the machine pool; part of the latency baseline's identity", "NAME"),
@@ -209,7 +203,7 @@ OPTIONS = (
         "reference",
         "what an update keeps of a large video: latent (and a preview) or lossless",
         "KIND",
-        _choice("latent", "lossless"),
+        choice("latent", "lossless"),
     ),
     Option("sessions", "sessions kept of each measurement (default 5)", "K", count, ini_only=True),
     Option("update", "write what ran and passed to the baselines", flag=True),
@@ -217,25 +211,25 @@ OPTIONS = (
         "update_mode",
         "missing: write new measurements only; all: append a session",
         "MODE",
-        _choice("missing", "all"),
+        choice("missing", "all"),
     ),
     Option(
         "gate",
         "what a regression does: fail, warn, or off (compare nothing)",
         "ACTION",
-        _choice("fail", "warn", "off"),
+        choice("fail", "warn", "off"),
     ),
     Option(
         "missing",
         "what a missing baseline does: fail or warn (default: fail where CI is set)",
         "ACTION",
-        _choice("fail", "warn"),
+        choice("fail", "warn"),
     ),
     Option(
         "inconclusive",
         "what an inconclusive comparison does (default: latency and memory fail, quality warns)",
         "ACTION",
-        _choice("fail", "warn"),
+        choice("fail", "warn"),
     ),
     Option("require", "fail on measurements that cannot be gated", flag=True),
     Option(
@@ -317,112 +311,24 @@ class Layers:
 
     @property
     def given(self) -> bool:
-        """Whether anyone said anything about this plugin."""
-        return bool(self.ini or self.cli)
+        """Whether the command line says anything about this plugin."""
+        return bool(self.cli)
 
     def session(self) -> Settings:
         return Settings.merge(self.defaults, self.ini, self.cli)
 
     def resolve(self, markers: list[pytest.Mark]) -> Settings:
         """A test's settings; ``markers`` from nearest to farthest, as ``iter_markers`` gives."""
+        from pytest_vdb.marker import marker_layer
+
         layers = [marker_layer(mark) for mark in reversed(markers)]
         return Settings.merge(self.defaults, self.ini, *layers, self.cli)
 
-
-# --------------------------------------------------------------------- the marker
 
 MARKER = (
     "vdb(prompts='smoke', num_seeds=1, seeds=None, tolerance={}, timeout=None, call={}, "
     "num_frames=..., num_inference_steps=..., ...): the workload and limits of a video-diffusion "
     "benchmark (docs/reference.md)"
 )
-
-
-def _prompts(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    raise BadSetting(f"prompts is a suite's name, a file or a list of texts, not {value!r}")
-
-
-def _seeds(value: Any) -> tuple[int, ...]:
-    if isinstance(value, list | tuple | range) and len(value):
-        seeds = tuple(value)
-        if all(type(s) is int and s >= 0 for s in seeds) and len(set(seeds)) == len(seeds):
-            return seeds
-    raise BadSetting(f"seeds is a list of different whole numbers from 0, not {value!r}")
-
-
-def _tolerances(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise BadSetting(f"tolerance is a dict such as {{'latency': '5%'}}, not {value!r}")
-    for name, one in value.items():
-        try:
-            Tolerance.parse(one)
-        except BadSetting as error:
-            raise BadSetting(f"{name}: {error}") from None
-    return dict(value)
-
-
-def _call(value: Any) -> dict[str, Any]:
-    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
-        return dict(value)
-    raise BadSetting(f"call is a dict of pipeline arguments, not {value!r}")
-
-
-def _allow(value: Any) -> tuple[str, ...]:
-    known = ("black", "blank", "frozen")
-    names = (value,) if isinstance(value, str) else tuple(value)
-    for name in names:
-        if name not in known:
-            raise BadSetting(f"allow={name!r}: {nearest(str(name), known)}")
-    return names
-
-
-_MARKER_ARGUMENTS: Mapping[str, Any] = {
-    "prompts": _prompts,
-    "seeds": _seeds,
-    "num_seeds": count,
-    "tolerance": _tolerances,
-    "timeout": duration,
-    "call": _call,
-    "allow": _allow,
-    "runner": _choice("auto", "inprocess", "child"),
-    "missing": _choice("fail", "warn"),
-    "inconclusive": _choice("fail", "warn"),
-}
-
-
-def marker_layer(mark: pytest.Mark) -> dict[str, Any]:
-    """One ``@pytest.mark.vdb(...)`` as a layer of settings.
-
-    Raises BadSetting for positional, unknown or meaningless arguments.
-    """
-    if mark.args:
-        raise BadSetting(f"@pytest.mark.vdb takes keyword arguments only, not {mark.args[0]!r}")
-    layer: dict[str, Any] = {}
-    call: dict[str, Any] = {}
-    for name, value in mark.kwargs.items():
-        if name in CALL_ARGUMENTS:
-            call[name] = value
-            continue
-        if name not in _MARKER_ARGUMENTS:
-            known = (*_MARKER_ARGUMENTS, *CALL_ARGUMENTS)
-            raise BadSetting(
-                f"@pytest.mark.vdb has no argument {name!r}: {nearest(name, known)} "
-                f"(another pipeline argument goes in call={{...}})"
-            )
-        try:
-            layer[name] = _MARKER_ARGUMENTS[name](value)
-        except BadSetting as error:
-            raise BadSetting(f"@pytest.mark.vdb({name}=...): {error}") from None
-    if "num_seeds" in layer:
-        if "seeds" in layer:
-            raise BadSetting("@pytest.mark.vdb takes seeds or num_seeds, not both")
-        layer["seeds"] = tuple(range(layer.pop("num_seeds")))
-    layer["call"] = {**call, **layer.get("call", {})}
-    return layer
-
 
 assert {o.target for o in OPTIONS} <= {f.name for f in fields(Settings)}

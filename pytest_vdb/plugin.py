@@ -93,8 +93,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "vdb_model" not in metafunc.fixturenames:
         return
     try:
-        metafunc.config.stash[LAYERS].resolve(list(metafunc.definition.iter_markers("vdb")))
-        specs = _session(metafunc.config).models
+        session = _session(metafunc.config)
+        session.check(session.layers.resolve(list(metafunc.definition.iter_markers("vdb"))))
+        specs = session.models
     except VdbError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
     ids = [spec.slug for spec in specs]
@@ -112,7 +113,7 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """One line, where somebody asked for anything; a bare run says it once it has met a test."""
+    """One line, where a flag asks for it; a bare run says it once it has met a test of ours."""
     return _session(config).headline() if config.stash[LAYERS].given else None
 
 

@@ -28,7 +28,8 @@ class Results:
         self.started = datetime.now(UTC)
         self.written: list[str] = []
         self.not_updated: list[str] = []
-        self.trouble: list[str] = []
+        self.trouble: list[str] = []  # what was not written: fails the run
+        self.notes: list[str] = []
         self._updates: list[dict[str, Json]] = []
         target = session.settings.json
         self._path = session.config.invocation_params.dir / target if target else None
@@ -88,8 +89,7 @@ class Results:
         try:
             self.session.config.hook.pytest_vdb_report(run=json.loads(json.dumps(run)))
         except Exception as error:  # a report may fail in any way and must change no verdict
-            self.trouble.append(f"a pytest_vdb_report hook failed: {error!r}")
-            return True
+            self.notes.append(f"a pytest_vdb_report hook failed: {error!r}")
         return not self.trouble
 
     def _update(self) -> None:
@@ -114,8 +114,8 @@ class Results:
                 keep=settings.sessions,
                 blobs=self.session.scratch / "blobs",
             )
-        except VdbError as error:
-            self.trouble.append(f"{type(error).__name__}: {error}")
+        except (VdbError, OSError) as error:
+            self.trouble.append(f"baselines were not updated: {error}")
 
     def _write(self, run: dict[str, Json]) -> None:
         if self._path is None:

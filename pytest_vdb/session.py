@@ -175,13 +175,17 @@ class VdbSession:
     def validate(self) -> None:
         """Raise for a model or a tolerance that names nothing."""
         assert self.models
-        if self.settings.tolerance:
+        self.check(self.settings)
+
+    def check(self, settings: Settings) -> None:
+        """Raise BadSetting for a tolerance of something that cannot be measured."""
+        if settings.tolerance:
             from pytest_vdb.bench import PERFORMANCE_NAMES
 
             known = {*PERFORMANCE_NAMES, "memory", *(spec.name for spec in self.metrics)}
-            for name in self.settings.tolerance:
+            for name in settings.tolerance:
                 if name not in known:
-                    raise BadSetting(f"--vdb-tolerance {name}=...: {nearest(name, known)}")
+                    raise BadSetting(f"a tolerance for {name!r}: {nearest(name, known)}")
 
     # ------------------------------------------------------------------ clocks
 

@@ -22,7 +22,7 @@ STATISTICS: dict[str, Callable[[list[float]], float]] = {
     "median": statistics.median,
     "min": min,
     "max": max,
-    "std": lambda values: statistics.stdev(values) if len(values) > 1 else 0.0,
+    "std": statistics.stdev,
 }
 
 
@@ -30,7 +30,9 @@ def summarize(measurement: Measurement) -> dict[str, float]:
     """Every statistic that the number of samples supports."""
     if not measurement.values:
         return {}
-    summary = {name: fn(measurement.numbers) for name, fn in STATISTICS.items()}
+    numbers = measurement.numbers
+    fit = (name for name in STATISTICS if name != "std" or len(numbers) > 1)
+    summary = {name: STATISTICS[name](numbers) for name in fit}
     if len(measurement.values) >= SAMPLES_FOR_P95:
         summary["p95"] = percentile(measurement.numbers, 95)
     return summary
@@ -211,7 +213,9 @@ class Series(_Comparable):
 
     @property
     def std(self) -> Statistic:
-        """Sample standard deviation (n - 1)."""
+        """Sample standard deviation (n - 1); TooFewSamples for a single one."""
+        if not self.measurement.missing and self.n < 2:
+            raise TooFewSamples(f"{self.name}.std needs at least 2 samples and has {self.n}")
         return self._statistic("std")
 
     @property
@@ -263,7 +267,7 @@ def explain(op: str, left: object, right: object) -> list[str] | None:
     lines = [
         f"{named[0]} {op} {named[1]}",
         f"measured  {head} = {show(float(mine), m.unit)}"
-        f"   (n {series.n}, mean {number['mean']}, sd {number['std']}, {number['min']} to "
+        f"   (n {series.n}, mean {number['mean']}, sd {number.get('std', '–')}, {number['min']} to "
         f"{number['max']}; {m.direction} is better)",
     ]
     if bad.seed is not None and series.n > 1:

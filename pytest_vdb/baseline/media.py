@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def keep(sample: Sample, frames: np.ndarray, folder: Path, *, lossless: bool) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     media = {"frames": sample.frames_sha256}
-    draft = folder / f"draft-{sample.frames_sha256}"
+    # A name of its own: two workers may keep equal videos at once.
+    draft = folder / f"draft-{os.getpid()}-{sample.frames_sha256}"
     fps = sample.fps or 8
     if sample.original is not None:
         shutil.copyfile(sample.original, draft)

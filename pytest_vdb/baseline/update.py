@@ -56,7 +56,6 @@ def apply(
     written = []
     for relative, group in sorted(by_path.items()):
         target = store.root / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_lock(store.root)):
             old = schema.read(target)
             new = old or BaselineFile(group[0].model, group[0].environment)

@@ -67,8 +67,9 @@ def paired(
     guard = _p(gains, 0.0, "less")
     if worse < ALPHA and guard < GUARD_ALPHA / guard_m:
         return Verdict(State.REGRESSION, "worse by more than the tolerance", p=worse, **seen)
-    if _p(gains, limit, "greater") < ALPHA and _p(gains, 0.0, "greater") < GUARD_ALPHA / guard_m:
-        return Verdict(State.IMPROVEMENT, "better by more than the tolerance", p=guard, **seen)
+    better = _p(gains, limit, "greater")
+    if better < ALPHA and _p(gains, 0.0, "greater") < GUARD_ALPHA / guard_m:
+        return Verdict(State.IMPROVEMENT, "better by more than the tolerance", p=better, **seen)
     harmless = _p(gains, -limit, "greater")
     if harmless < ALPHA:
         return Verdict(State.PASS, "not worse than the tolerance allows", p=harmless, **seen)

@@ -44,6 +44,8 @@ def write(reporter: Any, results: Results) -> None:
         reporter.line(f"updated {results.session.settings.baselines}/{path}")
     for nodeid in results.not_updated:
         reporter.line(f"not updated from {nodeid}, which did not pass", yellow=True)
+    for note in results.notes:
+        reporter.line(note, yellow=True)
     for trouble in results.trouble:
         reporter.line(trouble, red=True)
 

@@ -20,6 +20,13 @@ def test_vdb_pipeline_of_a_child_process_is_refused(suite):
     result.stdout.fnmatch_lines(["*vdb_pipeline needs a pipeline in this process*"])
 
 
+def test_a_fixture_asked_for_by_name_says_how_to_ask(suite):
+    suite.write("def test_live(request):\n    request.getfixturevalue('vdb')")
+    result = suite.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*make it an argument of the test*"])
+
+
 def test_vdb_baseline_is_what_is_stored(suite):
     suite.write(
         "def test_stored(vdb, vdb_baseline):\n"

@@ -18,6 +18,7 @@ BODY = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
         ("tolerance={'latency': 5}", "*latency: a tolerance*'5%'*"),
         ("timeout='soon'", "*no duration*"),
         ("allow='frozn'", "*did you mean 'frozen'*"),
+        ("tolerance={'sharpnes': '5%'}", "*a tolerance for 'sharpnes': did you mean 'sharpness'*"),
     ],
 )
 def test_wrong_arguments_are_refused_at_collection(suite, marker, message):

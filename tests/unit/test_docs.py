@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vdb import hookspecs, options
+from pytest_vdb import hookspecs
 from pytest_vdb.gate import policy
 from pytest_vdb.options import OPTIONS, Option, Settings
 from pytest_vdb.records import State
@@ -80,10 +80,10 @@ def test_no_row_is_about_an_option_that_is_gone() -> None:
 
 
 def test_every_marker_argument_is_described() -> None:
-    for name in options._MARKER_ARGUMENTS:
+    for name in marker._MARKER_ARGUMENTS:
         assert len(row("reference.md", 0, f"`{name}`")) == 3
     text = (DOCS / "reference.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in options.CALL_ARGUMENTS)
+    assert all(f"`{name}`" in text for name in marker.CALL_ARGUMENTS)
 
 
 def test_every_state_and_default_tolerance_is_described() -> None:

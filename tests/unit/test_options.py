@@ -1,7 +1,8 @@
 import pytest
 
 from pytest_vdb.errors import BadSetting
-from pytest_vdb.options import Settings, device, duration, literal, marker_layer
+from pytest_vdb.marker import marker_layer
+from pytest_vdb.options import Settings, device, duration, literal
 
 
 def mark(**kwargs):
