@@ -30,12 +30,13 @@ def vdb_model(request: pytest.FixtureRequest) -> ModelSpec:
 @pytest.fixture
 def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec) -> Vdb:
     """Measurements of the model on this test's workload, generated when first asked for."""
+    from pytest_vdb import marker
     from pytest_vdb.plugin import SESSION, TEST
     from pytest_vdb.verdicts import TestRun
     from pytest_vdb.view import Vdb
 
     session = request.config.stash[SESSION]
-    settings = session.layers.resolve(list(request.node.iter_markers("vdb")))
+    settings = session.layers.resolve(marker.layers(request.node))
     view = Vdb(session.bench(vdb_model, settings), request.node.nodeid)
     request.node.stash[TEST] = TestRun(view, settings)
     return view

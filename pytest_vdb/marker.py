@@ -81,6 +81,11 @@ _MARKER_ARGUMENTS: Mapping[str, Any] = {
 }
 
 
+def layers(node: pytest.Item | pytest.Collector) -> list[dict[str, Any]]:
+    """The markers of a test as layers of settings, farthest (module) first. Raises BadSetting."""
+    return [marker_layer(mark) for mark in reversed(list(node.iter_markers("vdb")))]
+
+
 def marker_layer(mark: pytest.Mark) -> dict[str, Any]:
     """One ``@pytest.mark.vdb(...)`` as a layer of settings.
 

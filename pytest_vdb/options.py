@@ -6,7 +6,7 @@ Precedence: command line, then marker, then ini file, then default. Nothing heav
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -317,12 +317,9 @@ class Layers:
     def session(self) -> Settings:
         return Settings.merge(self.defaults, self.ini, self.cli)
 
-    def resolve(self, markers: list[pytest.Mark]) -> Settings:
-        """A test's settings; ``markers`` from nearest to farthest, as ``iter_markers`` gives."""
-        from pytest_vdb.marker import marker_layer
-
-        layers = [marker_layer(mark) for mark in reversed(markers)]
-        return Settings.merge(self.defaults, self.ini, *layers, self.cli)
+    def resolve(self, markers: Iterable[Mapping[str, Any]]) -> Settings:
+        """A test's settings; ``markers`` as ``marker.layers`` gives them, farthest first."""
+        return Settings.merge(self.defaults, self.ini, *markers, self.cli)
 
 
 MARKER = (

@@ -92,9 +92,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "vdb_model" not in metafunc.fixturenames:
         return
+    from pytest_vdb import marker
+
     try:
         session = _session(metafunc.config)
-        session.check(session.layers.resolve(list(metafunc.definition.iter_markers("vdb"))))
+        session.check(session.layers.resolve(marker.layers(metafunc.definition)))
         specs = session.models
     except VdbError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vdb import hookspecs
+from pytest_vdb import hookspecs, marker
 from pytest_vdb.gate import policy
 from pytest_vdb.options import OPTIONS, Option, Settings
 from pytest_vdb.records import State

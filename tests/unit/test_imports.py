@@ -25,6 +25,7 @@ KNOWS: dict[str, set[str]] = {
     "environment": {"records", "errors"},
     "prompts": {"records", "errors"},
     "options": NOUNS | {"gate"},
+    "marker": NOUNS | {"gate", "options"},
     "statistic": NOUNS,
     "gate": NOUNS,
     "baseline": NOUNS,
@@ -45,7 +46,18 @@ HEAVY = {
 }
 # Importing one of these imports nothing heavy, neither by itself nor through what it imports.
 LIGHT = [
-    *("", "plugin", "fixtures", "options", "hookspecs", "session", "bench", "view", "verdicts"),
+    *(
+        "",
+        "plugin",
+        "fixtures",
+        "options",
+        "marker",
+        "hookspecs",
+        "session",
+        "bench",
+        "view",
+        "verdicts",
+    ),
     *("results", "records", "errors", "units", "statistic", "environment", "prompts", "cli"),
     *("gate", "gate.policy", "baseline.identity", "baseline.schema", "baseline.store"),
     *("baseline.update", "models.registry", "models.catalog", "models.sources", "models.open"),
