@@ -74,9 +74,10 @@ def stored(suite):
         pytest.param(NAN, "*nonfinite: *NaN or infinite*", id="nan-latents"),
     ],
 )
-def test_a_worsened_model_fails(stored, change, reason):
+@pytest.mark.parametrize("runner", ["inprocess", "child"])
+def test_a_worsened_model_fails(stored, runner, change, reason):
     stored.model(change)
-    result = stored.run("--vdb-missing=fail")
+    result = stored.run("--vdb-missing=fail", f"--vdb-runner={runner}")
     assert result.ret == 1
     assert result.parseoutcomes()["failed"] >= 1
     result.stdout.fnmatch_lines([reason])
