@@ -1,7 +1,7 @@
 """Text to video: is it still as fast, as small and as good? Copy this file and set your limits.
 
 pytest benchmarks/                              the embedded model, no download
-pytest benchmarks/ --vdb-videos DIR             videos that were made elsewhere
+pytest benchmarks/ --vdb-videos=DIR             videos that were made elsewhere
 """
 
 import pytest

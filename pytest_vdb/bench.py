@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.environment import package
-from pytest_vdb.errors import Insane, Unmeasured, VdbError
+from pytest_vdb.errors import BaselineError, Insane, LostMedium, Unmeasured, VdbError
 from pytest_vdb.models.sources import provides
 from pytest_vdb.records import (
     Baseline,
@@ -58,13 +58,14 @@ class Bench:
         self.environments = session.environments(spec)
         self._error: VdbError | None = None
         self._run: Run | None = None
+        self._faults: list[tuple[str, str]] = []
         self._scores: dict[tuple[str, str], Measurement] = {}
 
     # ------------------------------------------------------------------ samples
 
     @property
     def run(self) -> Run:
-        """The finished run; generated on first use. Raises what the runner or sanity raised."""
+        """The finished run; generated on first use. Raises what the runner raised."""
         if self._error is None and self._run is None:
             try:
                 self._run = self._generate()
@@ -93,11 +94,11 @@ class Bench:
                 with self.session.charged("load"):
                     import_libraries(job)
             run = runner.run(job, self._progress())
-        if run.load:
+        if run.load and self.session.first_load(self.spec, runner):
             self.session.seconds["generate"] -= run.load
             self.session.seconds["load"] += run.load
         with self.session.charged("metrics"):
-            self._check_sanity(run)
+            self._faults = self._find_faults(run)
         return run
 
     def _progress(self) -> Callable[[int, int], None] | None:
@@ -130,7 +131,22 @@ class Bench:
         frames: np.ndarray = np.load(sample.frames)
         return frames
 
-    def _check_sanity(self, run: Run) -> None:
+    def sane(self, allow: Collection[str]) -> Run:
+        """The run; raises Insane where a video has a fault that is not in ``allow``."""
+        run = self.run
+        faults = [message for name, message in self._faults if name not in allow]
+        if faults:
+            more = f"\n  and {len(faults) - 3} more" if len(faults) > 3 else ""
+            raise Insane(
+                f"{self.spec.name} fails the sanity checks ({len(faults)} faults in "
+                f"{len(run.samples)} videos), so nothing is measured:\n  "
+                + "\n  ".join(faults[:3])
+                + more
+            )
+        return run
+
+    def _find_faults(self, run: Run) -> list[tuple[str, str]]:
+        """(name, message) of everything that nobody would accept in these videos."""
         from pytest_vdb.metrics import sanity
 
         wanted = ("num_frames", "height", "width")
@@ -140,21 +156,13 @@ class Bench:
         faults = []
         for sample in run.samples:
             found = sanity.check(self.frames(sample), nonfinite=sample.nonfinite, expected=expected)
-            faults += [
-                f"{fault} (prompt {texts[sample.prompt]!r}, seed {sample.seed})"
-                for fault in found
-                if fault.name not in self.settings.allow
-            ]
-        if faults:
-            more = f"\n  and {len(faults) - 3} more" if len(faults) > 3 else ""
-            raise Insane(
-                f"{len(faults)} of {self.spec.name}'s {len(run.samples)} videos fail the sanity "
-                f"checks, so nothing of them is measured:\n  " + "\n  ".join(faults[:3]) + more
-            )
+            where = f"prompt {texts[sample.prompt]!r}, seed {sample.seed}"
+            faults += [(fault.name, f"{fault} ({where})") for fault in found]
+        return faults
 
     # ------------------------------------------------------------------ performance
 
-    def performance(self, name: str) -> Measurement:
+    def performance(self, name: str, allow: Collection[str]) -> Measurement:
         """``latency``, ``latency.cpu``, ``load``, ``memory.peak``, ``.reserved``, ``.cpu_peak``."""
         on_cpu = self.session.device == "cpu"
         family = name.partition(".")[0]
@@ -174,13 +182,12 @@ class Bench:
                 f"fewer workers, or accept it with --vdb-crowded"
             )
             return self._absent(name, Missing.UNMEASURED, why)
-        values = self._performance_values(name)
+        values = self._performance_values(name, self.sane(allow))
         if not values:
             return self._absent(name, Missing.UNMEASURED, "the runner gave no value for it")
         return self._measurement(name, values)
 
-    def _performance_values(self, name: str) -> list[Value]:
-        run = self.run
+    def _performance_values(self, name: str, run: Run) -> list[Value]:
         by_sample: dict[str, Callable[[Sample], float | None]] = {
             "latency": lambda s: s.wall,
             "latency.cpu": lambda s: s.cpu,
@@ -207,16 +214,16 @@ class Bench:
 
     # ------------------------------------------------------------------ scores
 
-    def score(self, name: str, baseline: Baseline | None) -> Measurement:
+    def score(self, name: str, baseline: Baseline | None, allow: Collection[str]) -> Measurement:
         """One metric over every sample, against ``baseline``'s reference media where it needs them.
 
         Raises UnknownMetric; a value that cannot be computed makes the whole series UNMEASURED.
         """
         spec = self.session.metrics.find(name)
+        run = self.sane(allow)
         reference = "" if spec.needs == "frames" or baseline is None else repr(baseline.media)
         key = (name, reference)
         if key not in self._scores:
-            run = self.run
             with self.session.charged("metrics"):
                 self._scores[key] = self._score(spec, run, baseline)
         return self._scores[key]
@@ -236,6 +243,10 @@ class Bench:
         for sample in run.samples:
             try:
                 value = self._evaluate(spec, sample, baseline)
+            except LostMedium as error:
+                if not self.settings.update:
+                    raise
+                return replace(base, missing=Missing.NO_REFERENCE, reason=str(error))
             except Unmeasured as error:
                 where = f"{error} (prompt {sample.prompt}, seed {sample.seed})"
                 return replace(base, missing=Missing.UNMEASURED, reason=where)
@@ -252,7 +263,12 @@ class Bench:
             if media is None:
                 raise Unmeasured(f"the baseline has no reference for {sample.key}")
             inputs = self._reference(spec, sample, media)
-        return evaluate(spec, self.frames(sample), **inputs)
+        try:
+            return evaluate(spec, self.frames(sample), **inputs)
+        except VdbError:
+            raise
+        except Exception as error:  # a third party's metric may fail in any way
+            raise Unmeasured(f"{spec.name} raised {type(error).__name__}: {error}") from error
 
     def _reference(
         self, spec: MetricSpec, sample: Sample, media: Mapping[str, str]
@@ -266,10 +282,12 @@ class Bench:
             if "latent" not in media:
                 raise Unmeasured("the baseline keeps no latent of this sample")
             assert sample.latent is not None
-            return {
-                "latent": np.load(sample.latent),
-                "reference_latent": np.load(store.blob(media["latent"])),
-            }
+            path = store.blob(media["latent"])
+            try:
+                reference = np.load(path)
+            except (ValueError, EOFError, OSError) as error:
+                raise BaselineError(f"{path} is no latent: {error}") from None
+            return {"latent": np.load(sample.latent), "reference_latent": reference}
         if "video" not in media:
             raise Unmeasured(
                 "the baseline keeps a latent and a preview of this large video, and no lossless "
@@ -278,7 +296,7 @@ class Bench:
         return {"reference": clips.read_clip(store.blob(media["video"])).frames}
 
     def identical(self, baseline: Baseline | None) -> bool:
-        """Whether every video equals the baseline's, bit for bit, before and after the VAE."""
+        """Whether every video equals the baseline's, bit for bit, as decoded."""
         if baseline is None or not baseline.media:
             return False
         media = baseline.media

@@ -65,7 +65,7 @@ def _videos(options: argparse.Namespace) -> None:
     print(f"{len(entries)} clips of {len(models)} models in {options.folder}:")
     for model in models:
         print(f"  {model}: {sum(entry.model == model for entry in entries)}")
-    print(f"gate them: pytest benchmarks/ --vdb-videos {options.folder}")
+    print(f"gate them: pytest benchmarks/ --vdb-videos={options.folder}")
 
 
 if __name__ == "__main__":

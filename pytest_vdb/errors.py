@@ -43,6 +43,10 @@ class BaselineError(VdbError, ValueError):
     """A baseline file that is corrupt, of another schema, or refers to media that are gone."""
 
 
+class LostMedium(BaselineError):
+    """A reference medium that a baseline names and the store lacks or holds altered."""
+
+
 class BaselineWriteError(VdbError, OSError):
     """A baseline that could not be written; what was there before is untouched."""
 
@@ -83,10 +87,10 @@ class Incomplete(VdbError, TypeError):
     """A fixture used where it cannot work, such as a live pipeline of a child process."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: object, known: Iterable[str]) -> str:
     """``did you mean 'x' or 'y'?`` or the list of what is known: the tail of a message."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + (", ".join(known) or "none")

@@ -37,7 +37,7 @@ def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec) -> Vdb:
 
     session = request.config.stash[SESSION]
     settings = session.layers.resolve(marker.layers(request.node))
-    view = Vdb(session.bench(vdb_model, settings), request.node.nodeid)
+    view = Vdb(session.bench(vdb_model, settings), request.node.nodeid, settings.allow)
     request.node.stash[TEST] = TestRun(view, settings)
     return view
 
@@ -57,7 +57,9 @@ def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Any:
             "videos were recorded" if vdb.model.source != "factory" else "runner is a child process"
         )
         raise Incomplete(f"vdb_pipeline needs a pipeline in this process, and the {why}")
-    source: Any = cast("InProcess", runner).source(vdb._bench.job())
+    with session.charged("load"):
+        source: Any = cast("InProcess", runner).source(vdb._bench.job())
+        session.first_load(vdb.model, runner)
     return source.pipeline
 
 

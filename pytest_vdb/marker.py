@@ -60,11 +60,13 @@ def _call(value: Any) -> dict[str, Any]:
 
 def _allow(value: Any) -> tuple[str, ...]:
     known = ("black", "blank", "frozen")
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        raise BadSetting(f"allow is a list of faults ({', '.join(known)}), not {value!r}")
     for name in names:
         if name not in known:
-            raise BadSetting(f"allow={name!r}: {nearest(str(name), known)}")
-    return names
+            raise BadSetting(f"allow={name!r}: {nearest(name, known)}")
+    return tuple(names)
 
 
 _MARKER_ARGUMENTS: Mapping[str, Any] = {

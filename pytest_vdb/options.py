@@ -6,6 +6,7 @@ Precedence: command line, then marker, then ini file, then default. Nothing heav
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -105,8 +106,7 @@ def count(text: object) -> int:
 
 
 def device(text: str) -> str:
-    kind, _, index = text.partition(":")
-    if kind in ("auto", "cpu", "cuda") and (not index or (kind == "cuda" and index.isdigit())):
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         return text
     raise BadSetting(f"{text!r} is no device; write auto, cpu, cuda or cuda:0")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -29,6 +30,9 @@ SESSION = pytest.StashKey["VdbSession"]()
 LAYERS = pytest.StashKey[options.Layers]()
 RESULTS = pytest.StashKey["Results"]()
 TEST = pytest.StashKey["TestRun"]()
+
+NOT_REACHED: dict[str, Any] = {"model": None, "workload": None, "measurements": []}
+"""The record of a test that broke before it could say anything."""
 
 EXIT_INFRA = 10
 """Exit code of a session whose only failures are the infrastructure's: a CI may requeue it once."""
@@ -79,9 +83,9 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A model that was asked for by name and is unknown ends the run before collection."""
+    """A flag or ini option that names nothing ends the run before collection."""
     layers = session.config.stash[LAYERS]
-    if not {"models", "videos", "tolerance"} & {*layers.cli, *layers.ini}:
+    if not layers.cli and not layers.ini:
         return
     try:
         _session(session.config).validate()
@@ -105,13 +109,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
-    if isinstance(obj, type) and issubclass(obj, unittest.TestCase):
-        marks = getattr(obj, "pytestmark", [])
-        if any(mark.name == "vdb" for mark in marks if hasattr(mark, "name")):
-            raise pytest.Collector.CollectError(
-                f"{name} is a unittest.TestCase, which cannot take fixtures such as vdb: write a "
-                f"plain class or functions"
-            )
+    if not (isinstance(obj, type) and issubclass(obj, unittest.TestCase)):
+        return
+    marked = any(getattr(mark, "name", "") == "vdb" for mark in getattr(obj, "pytestmark", []))
+    methods = (
+        f for key, f in vars(obj).items() if key.startswith("test") and inspect.isfunction(f)
+    )
+    if marked or any("vdb" in inspect.signature(method).parameters for method in methods):
+        raise pytest.Collector.CollectError(
+            f"{name} is a unittest.TestCase, which cannot take fixtures such as vdb: write a "
+            f"plain class or functions"
+        )
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -128,6 +136,17 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 # ------------------------------------------------------------------------- running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A fixture that takes a measurement fails like a test that does: without our traceback."""
+    try:
+        return (yield)
+    except VdbError as error:
+        if TEST in item.stash:
+            item.stash[TEST].conclude(completed=False)
+        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -181,6 +200,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     run = item.stash.get(TEST, None)
+    if call.when == "setup" and report.failed and "vdb_model" in getattr(item, "fixturenames", ()):
+        _attach(report, _session(item.config), run, "error")
     if run is None or call.when != "call":
         return report
     # Replaced, not appended: a rerun must not leave the first try's. JUnit reads the item's.
@@ -190,18 +211,36 @@ def pytest_runtest_makereport(
     if report.skipped and run.only_not_applicable and isinstance(report.longrepr, tuple):
         path, line, _ = item.location
         report.longrepr = (path, (line or 0) + 1, report.longrepr[2])  # the test's, not this file's
-    session = _session(item.config)
-    with session.charged("plugin"):
-        entry = {**run.to_json(), "outcome": "error" if run.infra else report.outcome}
-        updates = run.updates() if run.settings.update and report.outcome == "passed" else []
-    if run.infra and report.failed:
+    lost = run.infra and report.failed
+    if lost:
         # An error of the infrastructure says nothing of the test: report it as pytest reports
         # everything that kept a test from being judged.
         report.when = "setup"
-    data = {"test": entry, "updates": updates, "seconds": session.take_seconds()}
-    # Builtins only: that is what reaches the controller from a worker.
-    report.vdb = json.loads(json.dumps(data, allow_nan=False))  # type: ignore[attr-defined]
+    _attach(report, _session(item.config), run, "error" if lost else report.outcome)
     return report
+
+
+def _attach(
+    report: pytest.TestReport, session: VdbSession, run: TestRun | None, outcome: str
+) -> None:
+    """Put a test's record on its report: builtins only, which is what leaves a worker."""
+    nothing: dict[str, Any] = {"nodeid": report.nodeid, **NOT_REACHED}
+    updates: list[Any] = []
+    trouble = []
+    with session.charged("plugin"):
+        if run is not None and run.settings.update and outcome == "passed":
+            try:
+                updates = run.updates()
+            except OSError as error:
+                trouble.append(f"the media of {report.nodeid} were not kept: {error}")
+        test = {**(run.to_json() if run else nothing), "outcome": outcome}
+    data = {
+        "test": test,
+        "updates": updates,
+        "trouble": trouble,
+        "seconds": session.take_seconds(),
+    }
+    report.vdb = json.loads(json.dumps(data, allow_nan=False))  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -227,11 +266,19 @@ class Controller:
         """Workers write samples and media into the controller's one folder of this run."""
         node.workerinput["vdb_scratch"] = str(_session(self.config).scratch)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self) -> None:
+        """With ``--vdb-json``, there is a file whatever happens, and no old one stays."""
+        if self.config.stash[LAYERS].session().json:
+            _results(self.config)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = getattr(report, "vdb", None)
         if data is not None:
             _results(self.config).add(data)
+        elif str(report.when) == "???" and RESULTS in self.config.stash:  # xdist: a worker is gone
+            _results(self.config).add_lost(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if RESULTS not in self.config.stash:

@@ -16,6 +16,9 @@ from typing import Any, Self
 
 Json = Any  # what json.loads gives back
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no name may hold: control characters (a terminal obeys them) and lone surrogates."""
+
 
 class Record:
     """JSON in and out for a frozen dataclass whose nested records name their own types."""
@@ -37,9 +40,22 @@ def digest(value: Json) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def slug(text: str) -> str:
-    """``text`` as it may stand in a file name and a pytest id: letters, digits, ``.``, ``-``."""
+def words(text: str) -> str:
+    """``text`` in letters, digits, ``.``, ``_`` and ``-`` alone: readable, but not unique."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
+
+
+def slug(text: str) -> str:
+    """``text`` as it may stand in a file name and a pytest id; other texts get other slugs.
+
+    ``org/name`` and ``module:function`` become ``org-name`` and ``module-function``. Any other
+    text that is changed gets six digits of its sha256: ``a b`` is ``a-b-c8687a``.
+    """
+    readable = words(text)
+    if readable == re.sub(r"(?<=[A-Za-z0-9._])[:/](?=[A-Za-z0-9._])", "-", text, count=1):
+        return readable
+    # A file name that is not UTF-8 holds surrogates.
+    return f"{readable}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -240,8 +256,8 @@ class Environment(Record):
     @property
     def key(self) -> str:
         """A readable folder name that ends in a hash of the whole identity."""
-        words = "-".join(slug(v).lower() for v in self.identity.values() if v)
-        return f"{words[:60].rstrip('-.')}-{digest(self.identity)[:6]}"
+        readable = "-".join(words(v).lower() for v in self.identity.values() if v)
+        return f"{readable[:60].rstrip('-.')}-{digest(self.identity)[:6]}"
 
 
 class State(StrEnum):

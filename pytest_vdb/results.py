@@ -7,9 +7,11 @@ import subprocess
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_vdb.environment import facts
 from pytest_vdb.errors import VdbError
-from pytest_vdb.records import Json, Session
+from pytest_vdb.records import Json, Session, State
 
 if TYPE_CHECKING:
     from pytest_vdb.session import VdbSession
@@ -24,29 +26,41 @@ class Results:
         self.session = session
         self.tests: list[dict[str, Json]] = []
         self.environment: dict[str, Json] = {"facts": facts(session.device)}
+        self._updating = session.settings.update
         self.seconds = dict.fromkeys(session.seconds, 0.0)
         self.started = datetime.now(UTC)
         self.written: list[str] = []
-        self.not_updated: list[str] = []
         self.trouble: list[str] = []  # what was not written: fails the run
         self.notes: list[str] = []
         self._updates: list[dict[str, Json]] = []
         target = session.settings.json
         self._path = session.config.invocation_params.dir / target if target else None
         self._partial = self._path.with_name(self._path.name + ".partial") if self._path else None
-        if self._partial and self._partial.exists():
-            self._partial.unlink()
+        # What an earlier run left must not pass for this one's.
+        for old in (self._path, self._partial):
+            if old and old.is_file():
+                old.unlink()
 
     @property
     def infra(self) -> int:
         """Tests that ended in an infrastructure error."""
-        return sum(test["outcome"] == "error" for test in self.tests)
+        return sum(
+            test["outcome"] == "error"
+            and any(m["verdict"]["state"] == State.INFRA_ERROR for m in test["measurements"])
+            for test in self.tests
+        )
+
+    @property
+    def not_updated(self) -> list[str]:
+        """Tests whose measurements an update leaves out, since they did not pass."""
+        failed = (t["nodeid"] for t in self.tests if t["outcome"] not in ("passed", "skipped"))
+        return list(failed) if self._updating else []
 
     def add(self, data: dict[str, Json]) -> None:
         """One test's record; a rerun replaces the earlier one."""
         test = data["test"]
         for name, environment in zip(
-            ("quality", "performance"), test.pop("environments"), strict=True
+            ("quality", "performance"), test.pop("environments", ()), strict=False
         ):
             self.environment.setdefault(name, environment["identity"])
         nodeid = test["nodeid"]
@@ -55,9 +69,15 @@ class Results:
         self._updates += [{"nodeid": nodeid, **update} for update in data["updates"]]
         for phase, seconds in data["seconds"].items():
             self.seconds[phase] += seconds
-        if self.session.settings.update and test["outcome"] != "passed":
-            self.not_updated.append(nodeid)
+        self.trouble += data.get("trouble", ())
         self._append(test)
+
+    def add_lost(self, nodeid: str) -> None:
+        """A test whose worker died in it."""
+        from pytest_vdb.plugin import NOT_REACHED
+
+        test = {"nodeid": nodeid, "outcome": "failed", **NOT_REACHED}
+        self.add({"test": test, "updates": [], "seconds": {}})
 
     def _append(self, test: dict[str, Json]) -> None:
         """Keep what is known so far readable, whatever happens to this process."""
@@ -88,7 +108,8 @@ class Results:
         self._write(run)
         try:
             self.session.config.hook.pytest_vdb_report(run=json.loads(json.dumps(run)))
-        except Exception as error:  # a report may fail in any way and must change no verdict
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:
+            # a report may fail in any way and must change no verdict
             self.notes.append(f"a pytest_vdb_report hook failed: {error!r}")
         return not self.trouble
 

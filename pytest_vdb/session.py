@@ -5,6 +5,8 @@ Built when the first test needs it; nothing heavy is imported here.
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import tempfile
 import time
@@ -21,15 +23,15 @@ from pytest_vdb import prompts
 from pytest_vdb.baseline.store import Store
 from pytest_vdb.environment import (
     cpu_count,
-    gpus,
     performance_environment,
     quality_environment,
     resolve_device,
 )
 from pytest_vdb.errors import BadSetting, nearest
-from pytest_vdb.models.registry import Registry
+from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.options import Layers, Settings
-from pytest_vdb.records import Environment, ModelSpec, Workload
+from pytest_vdb.records import Environment, Kind, ModelSpec, Workload
+from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
     from pytest_vdb.bench import Bench
@@ -49,6 +51,7 @@ class VdbSession:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._benches: dict[str, Bench] = {}
         self._runners: dict[str, Runner] = {}
+        self._loaded: set[str] = set()
 
     # ------------------------------------------------------------------ places
 
@@ -72,14 +75,13 @@ class VdbSession:
 
     @cached_property
     def registry(self) -> Registry:
-        found = self.config.hook.pytest_vdb_models()
-        return Registry([spec for specs in found for spec in specs])
+        return Registry(gather(self.config.hook.pytest_vdb_models()))
 
     @cached_property
     def metrics(self) -> Metrics:
-        from pytest_vdb.metrics.registry import Metrics, gather
+        from pytest_vdb.metrics import registry
 
-        return Metrics(gather(self.config.hook.pytest_vdb_metrics()))
+        return registry.Metrics(registry.gather(self.config.hook.pytest_vdb_metrics()))
 
     @cached_property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -145,6 +147,12 @@ class VdbSession:
                 self._runners[kind] = InProcess()
         return self._runners[kind]
 
+    def first_load(self, spec: ModelSpec, runner: Runner) -> bool:
+        """Whether ``spec`` is loaded for the first time; a child process loads anew each time."""
+        again = runner.name == "inprocess" and spec.slug in self._loaded
+        self._loaded.add(spec.slug)
+        return not again
+
     @property
     def workers(self) -> int:
         """Concurrent pytest processes of this run."""
@@ -152,7 +160,11 @@ class VdbSession:
 
     def crowd(self, spec: ModelSpec) -> int:
         """Workers that must share a device at a time, or 0 where each has its own."""
-        slots = len(gpus())
+        from pytest_vdb.parallel.lease import visible_devices
+
+        # In-process runners all use the first GPU; children lease one each.
+        in_process = self.settings.runner == "inprocess"
+        slots = 1 if in_process else len(visible_devices())
         if self.device == "cpu":
             slots = max(1, cpu_count() // int(spec.options.get("num_threads") or cpu_count()))
         return self.workers if self.workers > slots else 0
@@ -170,22 +182,36 @@ class VdbSession:
         s = self.settings
         names = ", ".join(spec.name for spec in self.models)
         doing = f"updating ({s.update_mode})" if s.update else f"gate {s.gate}, missing {s.missing}"
-        return f"vdb: {names} on {self.device}; baselines {s.baselines} ({doing})"
+        where = os.path.relpath(self.store.root, self.config.invocation_params.dir)
+        return plain(f"vdb: {names} on {self.device}; baselines {where} ({doing})")
 
     def validate(self) -> None:
-        """Raise for a model or a tolerance that names nothing."""
+        """Raise for flags and ini options that cannot mean anything, before anything runs."""
         assert self.models
         self.check(self.settings)
+        if self.settings.json and (self.config.invocation_params.dir / self.settings.json).is_dir():
+            raise BadSetting(f"--vdb-json: {self.settings.json} is a folder; name a file in it")
 
     def check(self, settings: Settings) -> None:
-        """Raise BadSetting for a tolerance of something that cannot be measured."""
+        """Raise for a test's settings that cannot mean anything; nothing heavy is imported."""
+        prompts.load(settings.prompts, self.config.rootpath)
+        try:
+            json.dumps(settings.call, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BadSetting(f"a call argument must be plain finite JSON: {error}") from None
         if settings.tolerance:
             from pytest_vdb.bench import PERFORMANCE_NAMES
 
-            known = {*PERFORMANCE_NAMES, "memory", *(spec.name for spec in self.metrics)}
+            kinds = {spec.name: spec.kind for spec in self.metrics}
+            known = {*PERFORMANCE_NAMES, "memory", *kinds}
             for name in settings.tolerance:
                 if name not in known:
                     raise BadSetting(f"a tolerance for {name!r}: {nearest(name, known)}")
+                if kinds.get(name) is Kind.DISTANCE:
+                    raise BadSetting(
+                        f"a tolerance for {name!r}: a distance to the baseline's video convicts "
+                        f"nobody; assert a floor instead, such as vdb.score({name!r}).min > 0.9"
+                    )
 
     # ------------------------------------------------------------------ clocks
 

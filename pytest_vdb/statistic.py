@@ -70,7 +70,9 @@ class _Comparable:
                 return True
             other = other._number()
         elif isinstance(other, bool) or not isinstance(other, int | float):
-            return NotImplemented
+            if compare not in (operator.eq, operator.ne):
+                return NotImplemented
+            return self._vacuous() or compare(self._number(), other)  # such as pytest.approx
         if self._vacuous():
             return True
         if isinstance(other, float) and math.isnan(other):
@@ -182,10 +184,13 @@ class Series(_Comparable):
                 return self.measurement.numbers
             case Missing.NOT_APPLICABLE:
                 raise NotApplicable(f"{self.name} is not applicable: {self.measurement.reason}")
-            case _:
+            case Missing.NO_REFERENCE:
                 raise Unmeasured(
-                    f"{self.name} is {self.measurement.missing}: {self.measurement.reason}"
+                    f"{self.name} has no number yet: {self.measurement.reason}. Compare it "
+                    f"directly (assert vdb.score(...).min > 0.9): that holds until there is one"
                 )
+            case _:
+                raise Unmeasured(f"{self.name} is UNMEASURED: {self.measurement.reason}")
 
     @property
     def n(self) -> int:

@@ -8,6 +8,11 @@ GiB = 2**30
 ms = 1e-3
 
 
+def plain(text: str) -> str:
+    """``text`` with its control characters spelled out, so that no name moves the cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def show(value: float, unit: str) -> str:
     """``0.148 s``, ``12.1 GiB``, ``0.9876``: four significant digits."""
     match unit:

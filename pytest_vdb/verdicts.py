@@ -54,6 +54,7 @@ class TestRun:
         """Judge every touched measurement; after a completed body also what was not touched."""
         for measurement in self.vdb.touched.values():
             self._add(measurement, self._verdict(measurement))
+        self.vdb.judged = True
         attempted = self.vdb.attempted or "samples"
         if isinstance(self.vdb.error, InfraError):
             self._add(_nothing(attempted), Verdict(State.INFRA_ERROR, str(self.vdb.error)))
@@ -175,7 +176,7 @@ class TestRun:
                 for row in self.rows
                 if row.measurement.kind is Kind.DISTANCE and not performance
             ]
-            if not measurements and not distances:
+            if not measurements and not distances and not self._rewriting:
                 continue
             contributions.append(
                 {
@@ -186,7 +187,7 @@ class TestRun:
                     "workload": self.vdb.workload.to_json(),
                     "measurements": [m.to_json() for m in measurements],
                     "distances": [row.measurement.name for row in distances],
-                    "media": {} if performance else bench.media,
+                    "media": bench.media if measurements + distances and not performance else {},
                 }
             )
         return contributions

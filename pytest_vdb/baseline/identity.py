@@ -11,7 +11,11 @@ PERFORMANCE = frozenset({Kind.LATENCY, Kind.MEMORY})
 
 
 def benchmark_name(nodeid: str) -> str:
-    """``test_speed`` of ``benchmarks/test_speed.py::test_x[m]``; deeper folders are kept."""
+    """``test_speed`` of ``benchmarks/test_speed.py::test_x[m]``; deeper folders are kept.
+
+    Only a leading ``benchmarks`` folder is left out, so ``benchmarks/test_x.py`` and a
+    ``test_x.py`` at the root share one baseline: give one of them another name.
+    """
     path = Path(nodeid.partition("::")[0])
     parts = path.parts[1:] if len(path.parts) > 1 and path.parts[0] == "benchmarks" else path.parts
     return "/".join(slug(part) for part in (*parts[:-1], path.stem))

@@ -13,7 +13,9 @@ from typing import IO
 
 from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
-from pytest_vdb.errors import BaselineError, BaselineWriteError
+from pytest_vdb.errors import BaselineWriteError, LostMedium
+
+ANEW = "--vdb-update --vdb-update-mode=all"
 
 
 class Store:
@@ -31,18 +33,21 @@ class Store:
         """The medium with this hash, checked; BaselineError where it is gone or altered."""
         found = sorted(self.media.glob(f"{sha256[:2]}/{sha256}.*"))
         if not found:
-            raise BaselineError(
+            raise LostMedium(
                 f"reference medium {sha256[:12]}… is not in {self.media}: fetch the store "
-                f"(--vdb-store) or write the baseline anew with --vdb-update"
+                f"(--vdb-store), or write the baseline anew with {ANEW}"
             )
         if file_sha256(found[0]) != sha256:
-            raise BaselineError(f"{found[0]} does not match its name: it was altered or truncated")
+            raise LostMedium(
+                f"{found[0]} does not match its name: it was altered or truncated; restore it, or "
+                f"write the baseline anew with {ANEW}"
+            )
         return found[0]
 
     def add_blob(self, source: Path) -> None:
-        """Copy ``<sha256>.<suffix>`` into the store; a no-op where it is there already."""
+        """Copy ``<sha256>.<suffix>`` into the store; a no-op where it is there unaltered."""
         target = self.media / source.name[:2] / source.name
-        if not target.exists():
+        if not target.exists() or file_sha256(target) != source.stem:
             write_atomically(target, source.open("rb"))
 
 

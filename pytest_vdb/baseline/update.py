@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import Store, write_atomically
 from pytest_vdb.errors import BaselineError
 from pytest_vdb.records import Baseline, Measurement, Session, Stored, Workload, definition
+
+LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,16 @@ def apply(
     written = []
     for relative, group in sorted(by_path.items()):
         target = store.root / relative
-        with FileLock(_lock(store.root)):
+        with FileLock(_lock(store.root), timeout=LOCK_SECONDS):
             old = schema.read(target)
             new = old or BaselineFile(group[0].model, group[0].environment)
             for update in group:
                 new = merge(new, update, session, mode=mode, keep=keep)
-            if new == old:
-                continue
-            for name in sorted(_hashes(new) - (_hashes(old) if old else set())):
-                for blob in blobs.glob(f"{name}.*"):
+            for blob in sorted(blobs.glob("*.*")):
+                if blob.stem in _hashes(new):
                     store.add_blob(blob)
+            if new == (old or BaselineFile(group[0].model, group[0].environment)):
+                continue
             write_atomically(target, new.dumps())
             written.append(relative)
     return written
@@ -74,7 +77,18 @@ def apply(
 def _lock(root: Path) -> str:
     """One lock file a baselines folder, outside it: a repository holds baselines alone."""
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return str(Path(tempfile.gettempdir()) / f"pytest-vdb-{name}.lock")
+    return str(Path(tempfile.gettempdir()) / f"pytest-vdb-{os.getuid()}-{name}.lock")
+
+
+def _without(
+    tests: dict[str, dict[str, list[str]]], test: str, workload: str
+) -> dict[str, dict[str, list[str]]]:
+    """The index without what ``test`` took of ``workload``."""
+    kept = {
+        name: {k: v for k, v in index.items() if (name, k) != (test, workload)}
+        for name, index in tests.items()
+    }
+    return {name: index for name, index in kept.items() if index}
 
 
 def _hashes(file: BaselineFile) -> set[str]:
@@ -93,6 +107,8 @@ def merge(
     if file.environment != update.environment:
         raise BaselineError(f"{update.path} was stored on {file.environment}")
     key = update.workload.hash
+    if not update.measurements and not update.distances:
+        return replace(file, tests=_without(file.tests, update.test, key))
     baseline = file.workloads.get(key) or Baseline(update.workload)
     measurements = dict(baseline.measurements)
     for measurement in update.measurements:

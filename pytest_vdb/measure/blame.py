@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from pytest_vdb.errors import OutOfMemory, SourceError, VdbError
 from pytest_vdb.measure.runner import Job
 
@@ -22,16 +24,23 @@ SIZE = re.compile(
 )  # torch on CUDA and on the CPU, numpy
 
 
+OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception, pytest.xfail.Exception)
+"""What decides a test's outcome in pytest; none of them is an Exception."""
+
+
 @contextmanager
 def blame_model(job: Job, phase: str) -> Iterator[None]:
     """Turn what the model raises in the block into SourceError or OutOfMemory, chained.
 
-    Our own errors pass as they are (unless memory was the cause), and so does KeyboardInterrupt;
-    a model's SystemExit may not end the session, so it is a SourceError.
+    Our own errors pass as they are (unless memory was the cause), and so do KeyboardInterrupt and
+    ``pytest.exit``. A model's SystemExit may not end the session, and its ``pytest.skip`` may not
+    skip the gate, so they are SourceErrors.
     """
     try:
         yield
-    except (Exception, SystemExit) as exc:
+    except pytest.exit.Exception:
+        raise
+    except (Exception, SystemExit, *OUTCOMES) as exc:
         if (exhausted := _exhausted(exc)) is not None:
             message = _no_memory(job, phase, exhausted)
             for held in (exc, exhausted):  # their frames would keep the tensors alive

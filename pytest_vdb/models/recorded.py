@@ -8,6 +8,8 @@ clip must be. Reading it needs no heavy library; decoding a clip does.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,10 +17,11 @@ from pathlib import Path
 from pytest_vdb.errors import BadManifest, SourceError, UnreadableClip, nearest
 from pytest_vdb.models.sources import Output
 from pytest_vdb.prompts import prompt_id
-from pytest_vdb.records import Json, ModelSpec, Prompt, Record, Workload, sample_key
+from pytest_vdb.records import CONTROL, Json, ModelSpec, Prompt, Record, Workload, sample_key
 
 MANIFEST = "prompts.jsonl"
 SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".webp", ".gif"})
+SURROGATES = re.compile(r"[\ud800-\udfff]")  # JSON can name half a character
 SIZES = ("num_frames", "height", "width")
 
 
@@ -52,7 +55,7 @@ def read_manifest(folder: Path | str) -> tuple[Entry, ...]:
     folder = Path(folder)
     path = folder / MANIFEST
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise BadManifest(
             f"{path} cannot be read ({exc}); write one JSON object a line there: "
@@ -163,10 +166,11 @@ def _entry(line: str, folder: Path, where: str) -> Entry:
     """One checked line; ``where`` is ``<file>:<line>``."""
     try:
         data = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise BadManifest(f"{where}: not JSON: {exc}") from exc
     if not isinstance(data, dict):
         raise BadManifest(f'{where}: not an object; write {{"file": ..., "prompt": ...}}')
+    data = {"model": folder.resolve().name, **data}
     known = [f.name for f in fields(Entry)]
     for key, value in data.items():
         if key not in known:
@@ -176,13 +180,13 @@ def _entry(line: str, folder: Path, where: str) -> Entry:
     for key in ("file", "prompt"):
         if key not in data:
             raise BadManifest(f"{where}: no {key!r}")
-    entry = Entry(**{"model": folder.resolve().name, **data})
+    entry = Entry(**data)
     clip = folder / entry.file
     if not clip.resolve().is_relative_to(folder.resolve()):
         raise BadManifest(f"{where}: {entry.file!r} is outside {folder}; copy the clip into it")
     if clip.suffix.lower() not in SUFFIXES:
         raise BadManifest(f"{where}: {entry.file!r} is none of {', '.join(sorted(SUFFIXES))}")
-    if not clip.is_file():
+    if not os.path.isfile(clip):  # Path.is_file raises for a name that is too long
         raise BadManifest(f"{where}: there is no file {clip}")
     return entry
 
@@ -190,8 +194,11 @@ def _entry(line: str, folder: Path, where: str) -> Entry:
 def _problem(key: str, value: Json) -> str:
     """What is wrong with the value of ``key``, or an empty string."""
     if key in ("file", "prompt", "model"):
-        fine = isinstance(value, str) and bool(value.strip())
-        return "" if fine else "give a text"
+        if not isinstance(value, str) or not value.strip():
+            return "give a text"
+        if key != "prompt" and CONTROL.search(value):
+            return "give a text without control characters"
+        return "give Unicode text" if SURROGATES.search(value) else ""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if key == "fps":
         return "" if number and 0 < value < float("inf") else "give frames a second, above 0"

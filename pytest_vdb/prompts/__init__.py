@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from pytest_vdb.errors import UnknownPrompts, nearest
-from pytest_vdb.records import Prompt
+from pytest_vdb.records import CONTROL, Prompt
 
 
 def prompt_id(text: str) -> str:
@@ -48,7 +48,7 @@ def load(which: str | Sequence[str], root: Path) -> tuple[Prompt, ...]:
 
 def _parse(text: str, where: str, *, as_json: bool) -> tuple[Prompt, ...]:
     prompts = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         if not as_json:
@@ -56,8 +56,12 @@ def _parse(text: str, where: str, *, as_json: bool) -> tuple[Prompt, ...]:
             continue
         try:
             data = json.loads(line)
-            prompts.append(Prompt(str(data.get("id") or prompt_id(data["prompt"])), data["prompt"]))
-        except (ValueError, KeyError, AttributeError, TypeError):
+            ours = prompt_id(data["prompt"])  # also refuses what is no text
+            prompt = Prompt(str(data.get("id") or ours), data["prompt"])
+            if CONTROL.search(prompt.id):
+                raise ValueError("an id is a name")
+            prompts.append(prompt)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise UnknownPrompts(
                 f'{where}, line {number} is no prompt; write {{"prompt": "a text"}}'
             ) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
 from pytest_vdb.report import rows
+from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
     from pytest_vdb.results import Results
@@ -37,7 +38,7 @@ def write(reporter: Any, results: Results) -> None:
     if measured:
         reporter.write(_table(measured, reporter._tw.fullwidth, reporter._tw.hasmarkup))
     for note in _notes(measured):
-        reporter.line(note, yellow=True)
+        reporter.line(plain(note), yellow=True)
     reporter.line(_counts(results, [verdict for _, _, verdict in measured]))
     reporter.line(_cost(results))
     for path in results.written:
@@ -64,7 +65,7 @@ def _parse(entry: dict[str, Json]) -> tuple[Measurement, Verdict]:
 
 
 def _short(test: dict[str, Json]) -> str:
-    return str(test["nodeid"].partition("::")[2])
+    return plain(test["nodeid"].partition("::")[2])
 
 
 def _table(measured: Measured, width: int, colour: bool) -> str:
@@ -82,7 +83,7 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
     for _, m, verdict in measured:
         state = Text(verdict.state.value, style=STYLES[verdict.state])
         cells = rows.value(m), rows.baseline(m, verdict), rows.change(verdict)
-        table.add_row(Text(f"  {m.name}"), *(Text(cell) for cell in cells), state)
+        table.add_row(Text(f"  {plain(m.name)}"), *(Text(cell) for cell in cells), state)
     out = io.StringIO()
     console = Console(
         file=out,
@@ -94,19 +95,21 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
     console.print(table)
     header, *lines = (line.rstrip() for line in out.getvalue().splitlines())
     text = [header]
+    files = {test["nodeid"].partition("::")[0] for test, _, _ in measured}
     last = None
     for (test, _, _), line in zip(measured, lines, strict=True):
-        if _short(test) != last:
-            last = _short(test)
-            text.append(_heading(test, colour))
+        if test["nodeid"] != last:
+            last = test["nodeid"]
+            name = _short(test) if len(files) == 1 else plain(last)
+            text.append(name + _outcome(test, colour))
         text.append(line)
     return "\n".join(text) + "\n"
 
 
-def _heading(test: dict[str, Json], colour: bool) -> str:
-    """The test's name, and its outcome where that is not what everybody hopes for."""
+def _outcome(test: dict[str, Json], colour: bool) -> str:
+    """How the test ended, where that is not what everybody hopes for."""
     outcome = "" if test["outcome"] in ("passed", "skipped") else f"  {test['outcome'].upper()}"
-    return _short(test) + (f"\x1b[31;1m{outcome}\x1b[0m" if outcome and colour else outcome)
+    return f"\x1b[31;1m{outcome}\x1b[0m" if outcome and colour else outcome
 
 
 def _notes(measured: Measured) -> list[str]:
@@ -130,7 +133,7 @@ def _counts(results: Results, verdicts: list[Verdict]) -> str:
     named = ", ".join(f"{count} {state}" for state, count in states.most_common())
     hidden = sum(
         test["outcome"] == "skipped"
-        and any(e["verdict"]["state"] == State.REGRESSION for e in test["measurements"])
+        and any(e["verdict"]["consequence"] in ("fail", "error") for e in test["measurements"])
         for test in results.tests
     )
     expected = f"; {hidden} expected to fail (xfail)" if hidden else ""

@@ -3,13 +3,23 @@
 import json
 import resource
 import threading
+from dataclasses import replace
 
 import pytest
 
 from pytest_vdb.baseline import schema, update
 from pytest_vdb.baseline.store import Store, write_atomically
 from pytest_vdb.errors import BaselineError, BaselineWriteError
-from pytest_vdb.records import Kind, Measurement, Prompt, Provenance, Session, Value, Workload
+from pytest_vdb.records import (
+    Kind,
+    Measurement,
+    Prompt,
+    Provenance,
+    Session,
+    Stored,
+    Value,
+    Workload,
+)
 
 WORKLOAD = Workload((Prompt("a", "a fox"),), (0,), {"num_frames": 5})
 
@@ -56,6 +66,91 @@ def test_an_edited_workload_is_noticed(tmp_path):
     path.write_text(json.dumps(data))
     with pytest.raises(BaselineError, match="edited by hand"):
         schema.read(path)
+
+
+HASH = WORKLOAD.hash
+DAY = "2026-01-01"
+BASELINE = ("workloads", HASH)
+STORED = (*BASELINE, "measurements", "sharpness")
+VALUES = (*STORED, "sessions", DAY)
+MEDIA = (*BASELINE, "media", "a/0")
+GOOD = Stored("1", "higher", {"version": "1", "weights": None}, {DAY: {"a/0": 1.0}}).to_json()
+
+
+def tampered(root, where, value):
+    """A good file with media in which ``value`` stands at ``where``."""
+    media = {"a/0": {"frames": "ab" * 32, "video": "cd" * 32}}
+    apply(root, replace(contribution(), media=media))
+    path = root / "m/e/test_f.json"
+    assert schema.read(path).workloads[HASH].media == media
+    data = json.loads(path.read_text())
+    target = data
+    for key in where[:-1]:
+        target = target[key]
+    target[where[-1]] = value
+    path.write_text(json.dumps(data).replace('"1e999"', "1e999"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ((*VALUES, "a/0"), "1e999", "1e999 is no measurement"),
+        ((*VALUES, "a/0"), 10**400, f"not a finite number, in {HASH}: sharpness: {DAY}: a/0"),
+        ((*VALUES, "a/0"), "fast", "'fast' is not a finite number"),
+        ((*VALUES, "a/0"), True, "True is not a finite number"),
+        ((*VALUES, "a/0"), None, "None is not a finite number"),
+        (VALUES, {}, f"{{}} is not at least one value, in {HASH}: sharpness: {DAY}"),
+        (VALUES, [1.0], "is not an object"),
+        ((*STORED, "sessions"), {}, "at least one session"),
+        ((*STORED, "sessions"), {"2025": {"a/0": 1.0}}, "'2025' is not one of its workload's"),
+        ((*STORED, "unit"), 5, "5 is not a text, in .*unit"),
+        ((*STORED, "direction"), "up", "'up' is not higher or lower"),
+        ((*STORED, "provenance"), None, "None is not an object"),
+        ((*STORED, "provenance", "version"), None, "None is not a text"),
+        ((*BASELINE, "measurements", "a\x1b[31m"), GOOD, "without control characters"),
+        ((*BASELINE, "sessions"), {}, "one of its workload's sessions"),
+        ((*BASELINE, "sessions", DAY, "commit"), 5, "5 is not a text"),
+        ((*BASELINE, "sessions", DAY, "facts"), [], "is not an object"),
+        ((*BASELINE, "media"), None, "None is not an object, in .*media"),
+        (MEDIA, None, "None is not an object"),
+        (MEDIA, {"video": "cd" * 32}, "is not media with 'frames'"),
+        ((*MEDIA, "video"), "/etc/passwd", "'/etc/passwd' is not a sha256"),
+        ((*MEDIA, "video"), "", "'' is not a sha256"),
+        ((*MEDIA, "video"), "**", r"is not a sha256"),
+        ((*MEDIA, "video"), 5, "5 is not a sha256"),
+        ((*MEDIA, "video"), "../../x", "is not a sha256"),
+        ((*MEDIA, "video"), "ab" * 32 + "\n", "is not a sha256"),
+        (("tests",), [], r"\[\] is not an object, in tests"),
+        (("tests", "test_x"), [], "is not an object, in tests: test_x"),
+        (("tests", "test_x", HASH), "sharpness", "is not a list of measurements"),
+        (("tests", "test_x", HASH), ["a\nb"], "without control characters"),
+        (("tests", "a\nb"), {}, "without control characters, in tests"),
+        (("model",), 5, "5 is not a name"),
+        (("model",), "a\x1b[31m", "without control characters, in model"),
+        (("model",), "\ud800", "without control characters, in model"),
+        (("environment",), [], "is not an object, in environment"),
+        (("environment", "device"), 5, "5 is not a text, in environment: device"),
+    ],
+)
+def test_content_that_nobody_may_use(tmp_path, where, value, message):
+    path = tampered(tmp_path, where, value)
+    with pytest.raises(BaselineError, match=f"is corrupt .*{message}.*restore it") as caught:
+        schema.read(path)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_file_nested_without_end_is_corrupt(tmp_path):
+    path = tmp_path / "b.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(BaselineError, match="is corrupt"):
+        schema.read(path)
+
+
+def test_weights_may_be_unnamed(tmp_path):
+    path = tampered(tmp_path, (*STORED, "provenance", "weights"), None)
+    assert schema.read(path).workloads[HASH].measurements["sharpness"].provenance["weights"] is None
 
 
 def test_a_corrupt_file_is_never_overwritten(tmp_path):

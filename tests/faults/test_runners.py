@@ -37,6 +37,7 @@ import functools, os, resource, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from diffusers import WanPipeline
 
@@ -72,6 +73,15 @@ class Obedient(WanPipeline):
 
     def do_raise(self):
         raise KeyError("no such block")
+
+    def do_skip(self):
+        pytest.skip("no gate today")
+
+    def do_fail(self):
+        pytest.fail("no gate today")
+
+    def do_xfail(self):
+        pytest.xfail("no gate today")
 
     def do_kill(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -239,6 +249,12 @@ def test_a_raising_model_is_a_source_error_with_its_traceback(runner, job):
     assert "prompt 'raise' with seed 7" in message
     assert "in do_raise" in message
     assert message.endswith("KeyError: 'no such block'")
+
+
+@pytest.mark.parametrize("action", ["skip", "fail", "xfail"])
+def test_a_model_does_not_decide_the_outcome_of_its_test(runner, job, action):
+    with pytest.raises(SourceError, match=rf"prompt '{action}'[\s\S]*no gate today"):
+        runner.run(job(action))
 
 
 def test_a_factory_that_raises_is_a_source_error(runner, job):

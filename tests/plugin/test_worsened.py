@@ -69,7 +69,7 @@ def stored(suite):
         pytest.param(NOISE, "*assert ssim.min > 0.9*", id="weights-10-percent-noise"),
         pytest.param(FEWER, "*assert ssim.min > 0.9*", id="one-step-fewer"),
         pytest.param(SHIFT, "*assert ssim.min > 0.9*", id="wrong-scheduler-shift"),
-        pytest.param(BLACK, "*Insane: *sanity*", id="black"),
+        pytest.param(BLACK, "*Insane: *sanity checks*", id="black"),
         pytest.param(FROZEN, "*frozen: *", id="frozen"),
         pytest.param(NAN, "*nonfinite: *NaN or infinite*", id="nan-latents"),
     ],

@@ -54,7 +54,8 @@ IN_WORDS = {
 def test_every_option_has_a_row_with_its_default(option: Option) -> None:
     flag, _, shown, effect = row("reference.md", 1, f"`{option.dest}`")
     name = "--" + option.dest.replace("_", "-")
-    assert flag == ("" if option.ini_only else f"`{name} {option.metavar or ''}".rstrip() + "`")
+    shape = f"{name}={option.metavar}" if option.metavar else name
+    assert flag == ("" if option.ini_only else f"`{shape}`")
     if option.name in IN_WORDS:
         assert all(word in shown for word in IN_WORDS[option.name])
     else:

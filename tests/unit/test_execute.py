@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pytest_vdb.errors import BadSetting, InfraError, OutOfMemory, SourceError
+from pytest_vdb.measure.blame import blame_model
 from pytest_vdb.measure.execute import execute, frames_sha256, load, quantised, torch_threads
 from pytest_vdb.measure.runner import Job
 from pytest_vdb.models.sources import Output
@@ -254,3 +255,9 @@ def test_the_hash_of_frames_knows_their_shape():
     frames = np.zeros((2, 4, 8, 3), np.uint8)
     assert frames_sha256(frames) != frames_sha256(frames.reshape(2, 8, 4, 3))
     assert frames_sha256(frames) == hashlib.sha256(b"2,4,8,3;" + bytes(192)).hexdigest()
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), pytest.exit.Exception("enough")])
+def test_what_ends_the_session_is_not_blamed_on_the_model(ending):
+    with pytest.raises(type(ending)), blame_model(job(Path("unused")), "the load"):
+        raise ending

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pytest_vdb.errors import BadSetting, UnknownModel
 from pytest_vdb.models.open import open_source
-from pytest_vdb.models.registry import Registry
+from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.records import ModelSpec
 
 
@@ -58,6 +60,34 @@ def test_names_with_one_slug_collide() -> None:
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(BadSetting, match=r"'telepathy'.*factory, recorded"):
         open_source(ModelSpec(name="m", source="telepathy", location="x"))
+
+
+def test_models_of_hooks_are_gathered_in_order() -> None:
+    assert [s.name for s in gather([[spec("a")], (), (spec(n) for n in "bc")])] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("result", [spec("a"), None, 5, ["x"], "x", {"a": spec("a")}, [None]])
+def test_a_hook_that_returns_anything_else_is_refused(result: object) -> None:
+    with pytest.raises(BadSetting, match=r"pytest_vdb_models returned .*\[ModelSpec\(...\)\]"):
+        gather([[spec("fine")], result])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": 5}, "name is no text"),
+        ({"location": None}, "location is no text"),
+        ({"source": ["factory"]}, "source is no text"),
+        ({"call": None}, "call is no dict"),
+        ({"options": "x"}, "options is no dict"),
+        ({"name": " "}, "name is empty"),
+        ({"name": "a\x1b[31m"}, "control characters"),
+        ({"source": "factorie"}, "no source 'factorie'; did you mean 'factory'"),
+    ],
+)
+def test_a_model_whose_fields_mean_nothing_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        gather([[replace(spec("a"), **fields)]])
 
 
 def test_nothing_heavy_is_imported_before_a_model_is_opened() -> None:

@@ -23,12 +23,24 @@ def test_texts_and_files(tmp_path):
         ("not json", "line 1 is no prompt"),
         ('{"text": "x"}', "line 1 is no prompt"),
         ('{"prompt": "a"}\n{"prompt": "a"}', "twice"),
+        ('{"prompt": "\\ud800"}', "line 1 is no prompt"),
+        ('{"prompt": "a", "id": "x\\ny"}', "line 1 is no prompt"),
+        ('{"prompt": 5, "id": "x"}', "line 1 is no prompt"),
+        ("[" * 100_000, "line 1 is no prompt"),
     ],
 )
 def test_wrong_files(tmp_path, content, message):
     (tmp_path / "p.jsonl").write_text(content)
     with pytest.raises(UnknownPrompts, match=message):
         prompts.load("p.jsonl", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["one\u2028two", "one\x85two"])
+def test_a_line_ends_at_a_line_feed_alone(tmp_path, text):
+    (tmp_path / "p.jsonl").write_text(f'{{"prompt": "{text}"}}\n', encoding="utf-8")
+    (tmp_path / "p.txt").write_text(f"{text}\n", encoding="utf-8")
+    for name in ("p.jsonl", "p.txt"):
+        assert [p.text for p in prompts.load(name, tmp_path)] == [text]
 
 
 def test_unknown_suites_and_missing_files(tmp_path):

@@ -45,7 +45,7 @@ def test_a_folder_becomes_models_and_workloads(folder: Path) -> None:
         {"file": "0.webp", "prompt": "a fox", "model": "other"},
     )
     one, other = specs(folder)
-    assert (one.name, one.source, one.slug) == ("my model", "recorded", "my-model")
+    assert (one.name, one.source, one.slug) == ("my model", "recorded", "my-model-76eeb0")
     assert other.name == "other"
     work = workload(one)
     assert [p.text for p in work.prompts] == ["a fox", "the sea"]
@@ -137,6 +137,15 @@ GOOD = {"file": "0.webp", "prompt": "a fox"}
         ({**GOOD, "file": "0.avi"}, r"'0\.avi' is none of \.gif, "),
         ({**GOOD, "file": "../0.webp"}, "outside"),
         ({**GOOD, "file": "/etc/clip.webp"}, "outside"),
+        ({**GOOD, "file": "a\0.webp"}, "file is .*without control characters"),
+        ({**GOOD, "file": "x" * 300 + ".webp"}, "there is no file"),
+        ({**GOOD, "file": "\ud800.webp"}, "file is .*without control characters"),
+        ({**GOOD, "prompt": "a \ud800"}, "prompt is .*give Unicode text"),
+        ({**GOOD, "model": "a\x1b[31m"}, "model is .*without control characters"),
+        ({**GOOD, "model": "a\nb"}, "model is .*without control characters"),
+        ({**GOOD, "model": "a\x9bb"}, "model is .*without control characters"),
+        ({**GOOD, "model": "a\x7fb"}, "model is .*without control characters"),
+        ("[" * 100_000, "not JSON"),
         (GOOD, "already in line 1"),
     ],
 )
@@ -144,6 +153,24 @@ def test_a_wrong_line_is_named(folder: Path, line: Any, message: str) -> None:
     write(folder, GOOD, line)
     with pytest.raises(BadManifest, match=rf"prompts\.jsonl:2: .*{message}"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize("text", ["one\u2028two", "one\x85two", "one\n\ttwo\x1b[0m", "лиса"])
+def test_a_prompt_may_hold_anything(folder: Path, text: str) -> None:
+    line = json.dumps({"file": "0.webp", "prompt": text}, ensure_ascii=False)
+    (folder / "prompts.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    assert [e.prompt for e in read_manifest(folder)] == [text]
+
+
+def test_a_folders_name_is_checked_where_it_names_the_model(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[31m"
+    folder.mkdir()
+    write_webp(folder / "0.webp", frames(0), 16, lossless=True)
+    write(folder, GOOD)
+    with pytest.raises(BadManifest, match=r"model is .*without control characters"):
+        specs(folder)
+    write(folder, {**GOOD, "model": "m"})
+    assert specs(folder)[0].name == "m"
 
 
 def test_a_link_may_not_lead_out_of_the_folder(folder: Path) -> None:

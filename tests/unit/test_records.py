@@ -92,6 +92,34 @@ def test_slugs_stay_in_their_folder(text):
     assert slug(text) not in ("", ".", "..")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tiny-wan", "tiny-wan"),
+        ("test_speed.v2", "test_speed.v2"),
+        ("pkg.module:function", "pkg.module-function"),
+        ("org/name", "org-name"),
+        ("a b", "a-b-c8687a"),
+        ("模型", "unnamed-c98e11"),
+    ],
+)
+def test_readable_slugs_stay_and_others_say_that_they_were_changed(text, expected):
+    assert slug(text) == expected
+
+
+def test_other_names_have_other_slugs():
+    names = ["模型", "影片", "a b", "a-b", "a_b", "a--b", "a-b-", "a/b/c", "a-b-c", "", "..", "."]
+    names += ["test_видео", "test_квант", "test_", "\udcff"]
+    assert len({slug(name) for name in names}) == len(names)
+    assert benchmark_name("test_видео.py::test_x") != benchmark_name("test_квант.py::test_x")
+
+
+def test_environment_keys_carry_one_hash_alone():
+    identity = {"device": "cpu", "torch": "torch2.13", "diffusers": "diffusers0.42"}
+    assert Environment(identity).key == "cpu-torch2.13-diffusers0.42-bd3ba8"
+    assert Environment({"device": "NVIDIA H200"}).key.count("-") == 2
+
+
 def test_where_a_baseline_lies():
     environment = Environment({"device": "cpu"})
     path = relative_path("org/m", environment, "benchmarks/wan/test_speed.py::test_x[m]")
