@@ -289,9 +289,10 @@ class Bench:
                 raise BaselineError(f"{path} is no latent: {error}") from None
             return {"latent": np.load(sample.latent), "reference_latent": reference}
         if "video" not in media:
-            raise Unmeasured(
+            # While updating, this run's video is about to become the reference.
+            raise (LostMedium if self.settings.update else Unmeasured)(
                 "the baseline keeps a latent and a preview of this large video, and no lossless "
-                "one; store it with --vdb-reference lossless --vdb-update"
+                "one; store it with --vdb-reference=lossless --vdb-update --vdb-update-mode=all"
             )
         return {"reference": clips.read_clip(store.blob(media["video"])).frames}
 

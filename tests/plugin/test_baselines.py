@@ -48,12 +48,12 @@ def test_a_medium_that_is_gone_or_altered_fails(suite):
         medium.write_bytes(b"altered")
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*BaselineError: *does not match its name*"])
+    result.stdout.fnmatch_lines(["*LostMedium: *does not match its name*"])
     for medium in (suite.root / "baselines/media").rglob("*.webp"):
         medium.unlink()
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*BaselineError: *fetch the store*"])
+    result.stdout.fnmatch_lines(["*LostMedium: *fetch the store*"])
 
 
 def test_a_sample_that_the_baseline_lacks_is_unmeasured(suite):
@@ -68,7 +68,7 @@ def test_a_sample_that_the_baseline_lacks_is_unmeasured(suite):
     suite.edit_baseline(drop)
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*UNMEASURED sharpness*samples without a partner*"])
+    result.stdout.fnmatch_lines(["*UNMEASURED sharpness*Samples without a partner*"])
 
 
 def test_latency_belongs_to_its_pool_and_quality_to_none(suite):
@@ -90,7 +90,7 @@ def test_a_large_video_keeps_a_preview_unless_lossless_is_asked_for(suite):
     assert _roles(suite) == {"frames", "latent", "preview"}
     result = suite.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*ssim*UNMEASURED*--vdb-reference lossless*"])
+    result.stdout.fnmatch_lines(["*Unmeasured: ssim*--vdb-reference=lossless*"])
     suite.run("--vdb-update", "--vdb-update-mode=all", "--vdb-reference=lossless")
     assert _roles(suite) == {"frames", "latent", "video"}
     suite.run("--vdb-missing=fail").assert_outcomes(passed=1)
