@@ -374,8 +374,3 @@ class Run(Record):
     first_call: float | None = None
     cpu_peak: int | None = None
     facts: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def generate(self) -> float:
-        """Seconds spent generating timed samples."""
-        return sum(s.wall or 0.0 for s in self.samples)
