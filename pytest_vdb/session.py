@@ -189,6 +189,8 @@ class VdbSession:
         """Raise for flags and ini options that cannot mean anything, before anything runs."""
         assert self.models
         self.check(self.settings)
+        if "update_mode" in self.layers.cli and not self.settings.update:
+            raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
         if self.settings.json and (self.config.invocation_params.dir / self.settings.json).is_dir():
             raise BadSetting(f"--vdb-json: {self.settings.json} is a folder; name a file in it")
 
