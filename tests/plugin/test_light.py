@@ -81,7 +81,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert loaded(output) == []
 
 
-@pytest.mark.parametrize("asked", [[], ["--vdb-model=tiny-ltx"], ["--vdb-tolerance=ssim=5%"]])
+@pytest.mark.parametrize("asked", [[], ["--vdb-model=tiny-ltx"], ["--vdb-tolerance=sharpness=5%"]])
 def test_collecting_the_shipped_benchmarks_loads_nothing_heavy(
     tmp_path: Path, asked: list[str]
 ) -> None:
