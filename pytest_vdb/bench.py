@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WALL = "wall clock around one warm pipeline call, device synchronised before and after"
 CPU = "process CPU time of one warm pipeline call, all threads"
-LOAD = "wall clock of one load of the model, from import to ready on the device"
+LOAD = "wall clock of the model's factory and its move to the device, libraries imported before"
 ALLOCATED = "largest allocation of torch's CUDA allocator during one warm call"
 RESERVED = "largest reservation of torch's CUDA allocator during one warm call"
 CPU_PEAK = "peak of torch's CPU allocator over one traced, untimed call; not device memory"
@@ -55,7 +55,7 @@ class Bench:
         self.spec = spec
         self.workload = workload
         self.settings = settings
-        self.environments = session.environments(spec)
+        self.environments = session.environments(spec, settings)
         self._error: VdbError | None = None
         self._run: Run | None = None
         self._faults: list[tuple[str, str]] = []
@@ -149,7 +149,7 @@ class Bench:
         """(name, message) of everything that nobody would accept in these videos."""
         from pytest_vdb.metrics import sanity
 
-        wanted = ("num_frames", "height", "width")
+        wanted = ("num_frames", "video_length", "height", "width")
         recorded = self.spec.source == "recorded"  # its source has checked the manifest's sizes
         expected = {} if recorded else {k: v for k, v in self.workload.call.items() if k in wanted}
         texts = {p.id: p.text for p in self.workload.prompts}
@@ -176,7 +176,11 @@ class Bench:
         if not on_cpu and name == "memory.cpu_peak":
             why = f"the model runs on {self.session.device}; see vdb.memory.peak"
             return self._absent(name, Missing.NOT_APPLICABLE, why)
-        if family == "latency" and self.session.crowd(self.spec) and not self.settings.crowded:
+        if (
+            family == "latency"
+            and self.session.crowd(self.spec, self.settings)
+            and not self.settings.crowded
+        ):
             why = (
                 f"{self.session.workers} workers share this machine's devices; run with -n0 or "
                 f"fewer workers, or accept it with --vdb-crowded"
@@ -209,8 +213,11 @@ class Bench:
         return Measurement(name, unit, "lower", kind, headline, tuple(values), provenance)
 
     def _absent(self, name: str, missing: Missing, reason: str) -> Measurement:
-        _, unit, kind, headline = _PERFORMANCE[name]
-        return Measurement(name, unit, "lower", kind, headline, missing=missing, reason=reason)
+        how, unit, kind, headline = _PERFORMANCE[name]
+        provenance = Provenance(how, device=self.session.device)
+        return Measurement(
+            name, unit, "lower", kind, headline, (), provenance, missing=missing, reason=reason
+        )
 
     # ------------------------------------------------------------------ scores
 

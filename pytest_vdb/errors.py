@@ -60,7 +60,7 @@ class OutOfMemory(VdbError, MemoryError):
 
 
 class InfraError(VdbError, RuntimeError):
-    """The machine, not the change under test, is at fault: a lost worker, a timeout of a lease."""
+    """The machine, not the change under test, is at fault: a lost worker, too few devices."""
 
 
 class GenerationTimeout(VdbError, TimeoutError):

@@ -43,7 +43,9 @@ def pytest_vdb_report(run: dict[str, Json]) -> None:
     Example::
 
         def pytest_vdb_report(run):
-            wandb.log({m["name"]: m["statistics"] for t in run["tests"] for m in t["measurements"]})
+            for test in run["tests"]:
+                for m in test["measurements"]:
+                    wandb.log({f"{test['nodeid']}/{m['name']}": m["statistics"]})
 
     It gets a copy; an exception in it is reported and changes no verdict.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -179,7 +179,12 @@ OPTIONS = (
     ),
     Option("videos", "gate recorded videos: a folder with prompts.jsonl", "DIR"),
     Option("device", "auto, cpu, cuda or cuda:N", "DEVICE", device),
-    Option("dtype", "dtype of the model, e.g. bfloat16 (default: the model's own)", "DTYPE"),
+    Option(
+        "dtype",
+        "dtype of the model, e.g. bfloat16 (default: the model's own)",
+        "DTYPE",
+        choice("float32", "bfloat16", "float16", "float64"),
+    ),
     Option(
         "set",
         "call argument of the pipeline, over the marker's (repeatable)",
@@ -196,7 +201,7 @@ OPTIONS = (
     ),
     Option("timeout", "limit of one load and of one generation, e.g. 90s", "TIME", duration),
     Option("pool", "name of the machine pool; part of the latency baseline's identity", "NAME"),
-    Option("crowded", "measure latency although workers share a device; recorded", flag=True),
+    Option("crowded", "measure latency with more workers than devices; recorded", flag=True),
     Option("baselines", "folder of the baselines (default: baselines)", "DIR"),
     Option("store", "folder of the reference media (default: BASELINES/media)", "DIR"),
     Option(
@@ -241,7 +246,7 @@ OPTIONS = (
     ),
     Option(
         "guard_m",
-        "measurements that the false-alarm guard is sized for (default 200)",
+        "comparisons that the false-alarm guard corrects for, by Bonferroni (default 200)",
         "M",
         count,
         ini_only=True,
@@ -272,6 +277,8 @@ def _read(option: Option, raw: Any, where: str) -> Any:
     try:
         if option.flag:
             return bool(raw)
+        if raw == "" or raw == [""]:
+            raise BadSetting("it is empty; give a value or leave it out")
         if not option.many:
             return option.read(raw)
         values = [option.read(one) for one in raw]
@@ -297,10 +304,10 @@ class Layers:
         cli: dict[str, Any] = {}
         for option in OPTIONS:
             raw = config.getini(option.dest)
-            if raw:
+            if raw is not None and raw != []:
                 ini[option.target] = _read(option, raw, f"ini option {option.dest}")
             raw = None if option.ini_only else config.getoption(option.dest)
-            if raw:
+            if raw is not None:
                 flag = "--" + option.dest.replace("_", "-")
                 cli[option.target] = _read(option, raw, flag)
         return cls(ini, cli, config.rootpath)
@@ -327,5 +334,3 @@ MARKER = (
     "num_frames=..., num_inference_steps=..., ...): the workload and limits of a video-diffusion "
     "benchmark (docs/reference.md)"
 )
-
-assert {o.target for o in OPTIONS} <= {f.name for f in fields(Settings)}

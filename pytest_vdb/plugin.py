@@ -94,13 +94,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "vdb_model" not in metafunc.fixturenames:
+    asked = "vdb_model" in metafunc.fixturenames
+    if not asked and metafunc.definition.get_closest_marker("vdb") is None:
         return
     from pytest_vdb import marker
 
     try:
+        layers = marker.layers(metafunc.definition)
+        if not asked:
+            return  # the marker is checked all the same; a module's may cover plain tests
         session = _session(metafunc.config)
-        session.check(session.layers.resolve(marker.layers(metafunc.definition)))
+        session.check(session.layers.resolve(layers))
         specs = session.models
     except VdbError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None

@@ -366,7 +366,7 @@ class Run(Record):
     """What a runner gives back for one workload: samples and the times around them (seconds).
 
     ``cpu_peak`` is the CPU allocator's peak in bytes of one traced, untimed generation; None on a
-    device whose own memory was measured. ``peak`` statistics of a device live on the samples.
+    device whose own memory was measured: its peaks are in ``Sample.memory``.
     """
 
     samples: tuple[Sample, ...]

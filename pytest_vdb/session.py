@@ -158,20 +158,22 @@ class VdbSession:
         """Concurrent pytest processes of this run."""
         return int(getattr(self.config, "workerinput", {}).get("workercount", 1))
 
-    def crowd(self, spec: ModelSpec) -> int:
+    def crowd(self, spec: ModelSpec, settings: Settings) -> int:
         """Workers that must share a device at a time, or 0 where each has its own."""
+        if self.workers == 1:
+            return 0
         from pytest_vdb.parallel.lease import visible_devices
 
         # In-process runners all use the first GPU; children lease one each.
-        in_process = self.settings.runner == "inprocess"
+        in_process = settings.runner == "inprocess"
         slots = 1 if in_process else len(visible_devices())
         if self.device == "cpu":
             slots = max(1, cpu_count() // int(spec.options.get("num_threads") or cpu_count()))
         return self.workers if self.workers > slots else 0
 
-    def environments(self, spec: ModelSpec) -> tuple[Environment, Environment]:
+    def environments(self, spec: ModelSpec, settings: Settings) -> tuple[Environment, Environment]:
         """(quality, performance) environments of ``spec`` in this run."""
-        crowd = self.crowd(spec) if self.settings.crowded else 0
+        crowd = self.crowd(spec, settings) if settings.crowded else 0
         return (
             quality_environment(self.device),
             performance_environment(self.device, self.settings.pool, crowd),
@@ -200,7 +202,9 @@ class VdbSession:
         try:
             json.dumps(settings.call, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise BadSetting(f"a call argument must be plain finite JSON: {error}") from None
+            raise BadSetting(
+                f"a call argument (--vdb-set, or the marker's) must be plain finite JSON: {error}"
+            ) from None
         if settings.tolerance:
             from pytest_vdb.bench import PERFORMANCE_NAMES
 

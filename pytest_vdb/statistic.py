@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import operator
 import statistics
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_vdb.errors import NotApplicable, TooFewSamples, Unmeasured
@@ -166,8 +167,13 @@ class Series(_Comparable):
     explanation of a failure.
     """
 
-    def __init__(self, measurement: Measurement, baseline: str = "") -> None:
+    prompts: Mapping[str, str] = {}  # noqa: RUF012  # texts by id, for the explanation
+
+    def __init__(
+        self, measurement: Measurement, baseline: str = "", prompts: Mapping[str, str] | None = None
+    ) -> None:
         self.measurement = measurement
+        self.prompts = prompts or {}
         self.name = measurement.name
         self.baseline = baseline
 
@@ -273,10 +279,11 @@ def explain(op: str, left: object, right: object) -> list[str] | None:
         f"{named[0]} {op} {named[1]}",
         f"measured  {head} = {show(float(mine), m.unit)}"
         f"   (n {series.n}, mean {number['mean']}, sd {number.get('std', '–')}, {number['min']} to "
-        f"{number['max']}; {m.direction} is better)",
+        f"{number['max']}; {m.direction} is better; unit {m.unit})",
     ]
     if bad.seed is not None and series.n > 1:
-        lines.append(f"worst     {show(bad.value, m.unit)} for {bad.prompt!r}, seed {bad.seed}")
+        text = textwrap.shorten(series.prompts.get(bad.prompt, bad.prompt), 60)
+        lines.append(f"worst     {show(bad.value, m.unit)} for {text!r}, seed {bad.seed}")
     lines.append(f"baseline  {series.baseline or 'none'}")
     lines.append(f"how       {m.provenance.how} ({m.provenance.device})")
     return lines

@@ -14,7 +14,7 @@ def plain(text: str) -> str:
 
 
 def show(value: float, unit: str) -> str:
-    """``0.148 s``, ``12.1 GiB``, ``0.9876``: four significant digits."""
+    """``0.148 s``, ``12.1 GiB``, ``0.9876``: four significant digits, or four decimals."""
     match unit:
         case "s" if abs(value) < 0.1:
             return f"{value / ms:.4g} ms"

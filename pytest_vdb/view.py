@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TypeVar
 
@@ -35,6 +35,14 @@ class Latency(Series):
     @cached_property
     def baseline(self) -> str:  # type: ignore[override]
         return self._touch("latency").baseline
+
+    @cached_property
+    def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self._touch("latency").prompts
+
+    def __repr__(self) -> str:
+        # A repr, such as pytest's of a failed assertion, is no touch.
+        return super().__repr__() if "measurement" in self.__dict__ else "<latency>"
 
     @property
     def cpu(self) -> Series:
@@ -88,7 +96,11 @@ class Vdb:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """The generated videos, with the files of their frames and latents."""
+        """The generated videos.
+
+        Their ``frames`` are .npy files, uint8 (T, H, W, 3), RGB, their ``latent`` .npy float32 or
+        None; both are deleted when the run ends. Raises Insane, and what the runner raises.
+        """
         return self._guarded(lambda: self._bench.sane(self._allow).samples)
 
     @property
@@ -122,7 +134,8 @@ class Vdb:
                 )
             )
         measurement = self.touched[name]
-        return Series(measurement, self._describe(measurement))
+        texts = {prompt.id: prompt.text for prompt in self.workload.prompts}
+        return Series(measurement, self._describe(measurement), texts)
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """Remember an error, so that a test that swallows it fails all the same."""

@@ -45,7 +45,7 @@ def main() -> None:
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(Text(f"$ {' '.join(command)}", style="bold"))
     console.print(Text.from_ansi(settle(record(command))))
-    Path(target).write_text(console.export_svg(title=command[0]))
+    Path(target).write_text(console.export_svg(title="pytest"))
 
 
 if __name__ == "__main__":

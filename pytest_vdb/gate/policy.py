@@ -119,7 +119,7 @@ class Consequences:
                 return "warn" if self.updating or self.gate != "fail" else "fail"
             case State.NO_BASELINE:
                 # --vdb-require is a demand for a comparison: a missing one cannot satisfy it.
-                if self.updating or self.gate != "fail":
+                if self.updating or self.gate == "off":
                     return "warn"
                 return "fail" if self.require else self.missing
             case State.INCONCLUSIVE:

@@ -137,11 +137,13 @@ def _obituary(group: Group, tally: Tally) -> str:
 
 
 def _log_tail(log: Path) -> str:
-    """Where the log is, and its last lines."""
+    """The last lines of the child's output, as the tail of a message."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 16384))
         lines = file.read().decode(errors="replace").splitlines()[-LINES:]
-    return f"its output is in {log}" + "".join(f"\n  | {line}" for line in lines)
+    return ("its last lines:" if lines else "it printed nothing") + "".join(
+        f"\n  | {line}" for line in lines
+    )
 
 
 def _check_devices(lease: Lease, group: Group) -> None:

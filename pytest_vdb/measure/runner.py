@@ -101,10 +101,10 @@ class Tally:
 
     @property
     def finished(self) -> str:
-        """Which samples are on disk, as a sentence."""
+        """How many samples are finished, as a sentence."""
         done, total = len(self.samples), len(self.job.workload.jobs)
         last = f", the last is {self.samples[-1].key}" if self.samples else ""
-        return f"{done} of {total} samples are finished in {self.job.folder}{last}"
+        return f"{done} of {total} samples were finished{last}"
 
     @property
     def too_slow(self) -> str:

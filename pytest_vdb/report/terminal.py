@@ -81,7 +81,7 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
     table.add_column("change [95%]", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(State.NOT_APPLICABLE))
     for _, m, verdict in measured:
-        state = Text(verdict.state.value, style=STYLES[verdict.state])
+        state = Text(_label(m, verdict), style=STYLES[verdict.state])
         cells = rows.value(m), rows.baseline(m, verdict), rows.change(verdict)
         table.add_row(Text(f"  {plain(m.name)}"), *(Text(cell) for cell in cells), state)
     out = io.StringIO()
@@ -104,6 +104,15 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
             text.append(name + _outcome(test, colour))
         text.append(line)
     return "\n".join(text) + "\n"
+
+
+def _label(m: Measurement, verdict: Verdict) -> str:
+    """The state, but for what was measured and not judged: that passed no test of ours."""
+    if verdict.state is State.PASS and m.kind is Kind.DISTANCE:
+        return "changed"
+    if verdict.state is State.NOT_APPLICABLE and m.values:
+        return "not gated"
+    return verdict.state.value
 
 
 def _outcome(test: dict[str, Json], colour: bool) -> str:

@@ -124,6 +124,8 @@ def test_the_same_test_in_two_files_is_two_tests(suite):
         ("--vdb-set=guidance_scale=nan", "*finite JSON*"),
         ("--vdb-tolerance=ssim=1%", "*assert a floor instead*"),
         ("--vdb-json=.", "*is a folder*"),
+        ("--vdb-videos=", "--vdb-videos: it is empty*"),
+        ("--vdb-gate=", "--vdb-gate: it is empty*"),
         ("--vdb-update-mode=all", "*add --vdb-update"),
         ("--vdb-device=cpu:", "*no device*"),
     ],

@@ -29,10 +29,17 @@ def test_wrong_arguments_are_refused_at_collection(suite, marker, message):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+def test_a_wrong_marker_is_refused_on_a_plain_test_too(suite):
+    suite.write("def test_plain():\n    pass", "num_step=4")
+    result = suite.run("--co")
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*no argument 'num_step'*"])
+
+
 def test_an_unknown_suite_of_prompts_names_the_nearest(suite):
     suite.write(BODY, "prompts='smok'")
-    result = suite.run()
-    result.assert_outcomes(errors=1)
+    result = suite.run("--co")
+    assert result.ret == 2
     result.stdout.fnmatch_lines(["*no prompt suite 'smok': did you mean 'smoke'*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 

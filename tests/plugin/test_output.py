@@ -38,8 +38,8 @@ def test_a_failed_comparison_shows_what_was_measured(suite):
     result.stdout.fnmatch_lines(
         [
             "E *assert latency.cpu.median < 0.001 ms",
-            "E *measured  latency.cpu.median = *s   (n 2, mean *sd *to *lower is better)",
-            "E *worst * seed 0",
+            "E *measured  latency.cpu.median = *s   (n 2, mean *sd *to *lower is better; unit s)",
+            "E *worst * for 'a *', seed 0",
             "E *baseline  none",
             "E *how *process CPU time*",
         ]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,30 @@ def test_real_clips_are_gated(suite, clips):
     )
     result = run(suite, "--vdb-missing=fail", "-rs")
     result.stdout.fnmatch_lines(["*not applicable: latency, memory.peak*"])
+
+
+def test_the_shipped_benchmark_on_published_clips(suite, published):
+    """Wan 2.1, LTX, SVD and HunyuanVideo, one clip each, with their prompts."""
+    wanted = (
+        "text_to_video_wan",
+        "ltxv_image",
+        "txt_to_image_to_video",
+        "hunyuan_video_1.5_720p_i2v",
+    )
+    lines = (published / "prompts.jsonl").read_text().splitlines()
+    chosen = [x for x in lines if any(name in json.loads(x)["file"] for name in wanted)]
+    assert len(chosen) == 4
+    (published / "few").mkdir()
+    for line in chosen:
+        shutil.copy(published / json.loads(line)["file"], published / "few")
+    (published / "few/prompts.jsonl").write_text("\n".join(chosen))
+    shipped = Path(__file__).parents[2] / "benchmarks/test_text_to_video.py"
+    shutil.copytree(shipped.parent, suite.root / "benchmarks")
+    arguments = ["-p", "no:cacheprovider", "benchmarks", f"--vdb-videos={published / 'few'}"]
+    result = suite.pytester.runpytest_inprocess(*arguments)
+    result.assert_outcomes(passed=8, skipped=8)
+    for model in ("wan2.1", "ltx-0.9.5", "svd", "hunyuan-video-1.5"):
+        result.stdout.fnmatch_lines([f"test_quality?{model}?", "  temporal_flickering *"])
 
 
 def test_a_changed_clip_is_seen(suite, clips):

@@ -1,8 +1,10 @@
+from dataclasses import fields
+
 import pytest
 
 from pytest_vdb.errors import BadSetting
 from pytest_vdb.marker import marker_layer
-from pytest_vdb.options import Settings, device, duration, literal
+from pytest_vdb.options import OPTIONS, Settings, device, duration, literal
 
 
 def mark(**kwargs):
@@ -44,3 +46,7 @@ def test_later_layers_win_and_mappings_merge_key_by_key():
 def test_a_marker_is_a_layer():
     layer = marker_layer(mark(num_seeds=3, num_frames=5, call={"x": 1}, timeout="2min"))
     assert layer == {"seeds": (0, 1, 2), "call": {"num_frames": 5, "x": 1}, "timeout": 120.0}
+
+
+def test_every_option_has_its_setting():
+    assert {option.target for option in OPTIONS} <= {field.name for field in fields(Settings)}

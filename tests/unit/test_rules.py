@@ -162,6 +162,8 @@ def test_default_and_chosen_tolerances():
         ("NO_BASELINE", "score", {"missing": "warn"}, "warn"),
         ("NO_BASELINE", "score", {"missing": "warn", "require": True}, "fail"),
         ("NO_BASELINE", "score", {"updating": True}, "warn"),
+        ("NO_BASELINE", "score", {"gate": "warn"}, "fail"),
+        ("NO_BASELINE", "score", {"gate": "off"}, "warn"),
         ("INCONCLUSIVE", "latency", {}, "fail"),
         ("INCONCLUSIVE", "memory", {}, "fail"),
         ("INCONCLUSIVE", "score", {}, "warn"),
