@@ -167,7 +167,7 @@ class Series(_Comparable):
     explanation of a failure.
     """
 
-    prompts: Mapping[str, str] = {}  # noqa: RUF012  # texts by id, for the explanation
+    prompts: Mapping[str, str] = {}  # texts by id, for the explanation
 
     def __init__(
         self, measurement: Measurement, baseline: str = "", prompts: Mapping[str, str] | None = None
