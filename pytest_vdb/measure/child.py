@@ -31,6 +31,9 @@ LINES = 20  # of the log in a message
 STARTUP = 300.0  # seconds at least for Python and its libraries, which no timeout is meant for
 GRACE = 10.0  # seconds that a finished child has for its own cleaning up
 
+LEASE_SECONDS = 1800.0
+"""How long to wait for devices that another run holds, before that is an INFRA_ERROR."""
+
 
 class ChildProcess:
     """Runs each job in a new process on ``devices`` leased GPUs (default: 1, or 0 on a CPU).
@@ -42,7 +45,7 @@ class ChildProcess:
 
     name = "child"
 
-    def __init__(self, devices: int | None = None, wait: float | None = None) -> None:
+    def __init__(self, devices: int | None = None, wait: float = LEASE_SECONDS) -> None:
         self.devices = devices
         self.wait = wait
 
