@@ -60,14 +60,15 @@ def apply(
     for relative, group in sorted(by_path.items()):
         target = store.root / relative
         with FileLock(_lock(store.root), timeout=LOCK_SECONDS):
-            old = schema.read(target)
-            new = old or BaselineFile(group[0].model, group[0].environment)
+            old = schema.read(target) or BaselineFile(group[0].model, group[0].environment)
+            new = old
             for update in group:
                 new = merge(new, update, session, mode=mode, keep=keep)
+            named = _hashes(new)
             for blob in sorted(blobs.glob("*.*")):
-                if blob.stem in _hashes(new):
+                if blob.stem in named:
                     store.add_blob(blob)
-            if new == (old or BaselineFile(group[0].model, group[0].environment)):
+            if new == old:
                 continue
             write_atomically(target, new.dumps())
             written.append(relative)
@@ -77,7 +78,8 @@ def apply(
 def _lock(root: Path) -> str:
     """One lock file a baselines folder, outside it: a repository holds baselines alone."""
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return str(Path(tempfile.gettempdir()) / f"pytest-vdb-{os.getuid()}-{name}.lock")
+    user = getattr(os, "getuid", int)()  # 0 where the system has no such numbers
+    return str(Path(tempfile.gettempdir()) / f"pytest-vdb-{user}-{name}.lock")
 
 
 def _without(
