@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -60,20 +60,45 @@ def slug(text: str) -> str:
 
 @dataclass(frozen=True)
 class Prompt(Record):
-    """One line of a prompt suite. ``id`` is stable when the wording of others changes."""
+    """One line of a prompt suite. ``id`` is stable when the wording of others changes.
+
+    ``image`` is the file of a conditioning image, for image-to-video: its sha256 belongs to the
+    workload's identity, its place does not, nor do ``tags`` (what the prompt is meant to probe).
+    """
 
     id: str
     text: str
+    image: str | None = None
+    image_sha256: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        prompt = super().from_json(data)
+        object.__setattr__(prompt, "tags", tuple(prompt.tags))
+        return prompt
+
+    def to_json(self) -> dict[str, Json]:
+        """Without what is empty, so that a text alone stays ``{"id", "text"}``."""
+        return {key: value for key, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True)
 class ModelSpec(Record):
     """What is under test.
 
-    ``source`` is ``"factory"`` (``location`` is ``module:function``, called without arguments, and
-    gives a diffusers pipeline) or ``"recorded"`` (``location`` is a folder with a manifest).
-    ``call`` holds default call arguments; ``options`` says how the model is run
-    (``num_threads``) and, like ``dtype``, belongs to the workload's identity.
+    ``source`` says what ``location`` is: ``"diffusers"`` (a hub id or a local folder, at
+    ``revision``), ``"factory"`` (``module:function``, called without arguments, which gives a
+    diffusers pipeline or an engine), ``"endpoint"`` (the URL of a video API) or ``"recorded"`` (a
+    folder with a manifest). ``call`` holds default call arguments; ``options`` says how the model
+    is loaded and run (``num_threads``, ``vae_tiling``, ...) and, like ``dtype``, belongs to the
+    workload's identity. ``weights`` is ``"pretrained"`` or ``"random"``.
+
+    Of a catalog entry: ``pipeline`` is the class in diffusers, ``task`` ``"text-to-video"`` or
+    ``"image-to-video"``, ``output`` the attribute of the pipeline's result that holds the video,
+    ``audio`` whether a sound track comes with it, ``memory`` the bytes of device memory that the
+    default call needs, ``licence`` the weights' own, ``devices`` how many it runs on, ``twin`` the
+    tiny model of the same classes.
     """
 
     name: str
@@ -85,6 +110,14 @@ class ModelSpec(Record):
     options: dict[str, Json] = field(default_factory=dict)
     memory: int | None = None
     summary: str = ""
+    weights: str = "pretrained"
+    pipeline: str = ""
+    task: str = "text-to-video"
+    output: str = "frames"
+    audio: bool = False
+    devices: int = 1
+    licence: str = ""
+    twin: str = ""
 
     @property
     def slug(self) -> str:
@@ -114,7 +147,16 @@ class Workload(Record):
     @property
     def hash(self) -> str:
         """16 hex digits over everything that decides which videos are asked for."""
-        return digest(self.to_json())[:16]
+        return digest(self.portable.to_json())[:16]
+
+    @property
+    def portable(self) -> Self:
+        """The same without what is this machine's or decides nothing: images' places, tags."""
+        prompts = tuple(replace(prompt, image=None, tags=()) for prompt in self.prompts)
+        return replace(self, prompts=prompts)
+
+    def to_json(self) -> dict[str, Json]:
+        return {**asdict(self), "prompts": tuple(prompt.to_json() for prompt in self.prompts)}
 
     @property
     def jobs(self) -> tuple[tuple[Prompt, int], ...]:
@@ -134,8 +176,12 @@ class Sample(Record):
     ``frames`` is a ``.npy`` file, uint8, (frames, height, width, 3), RGB; ``latent`` is a ``.npy``
     file, float32, the pre-VAE latent as the VAE received it, or None where the source gives none.
     ``nonfinite`` counts NaN and infinite values in frames and latent *before* quantisation.
-    ``wall`` and ``cpu`` are seconds (None where the source cannot say); ``memory`` holds bytes by
-    probe name (``allocated``, ``reserved``). ``original`` is the recorded clip's own file.
+    ``wall`` and ``cpu`` are seconds (None where the source cannot say), ``queue`` those a server
+    let the request wait before it began (not in ``wall``). ``stages`` holds exclusive seconds by
+    stage, which sum to ``wall``; ``steps`` the seconds of each denoise step. ``memory`` holds peak
+    bytes by name: ``allocated``, ``reserved``, ``stage.<stage>``, ``rank.<number>``; ``energy``
+    joules by meter, idle power included. ``audio`` is a ``.npy`` file, float32, (channels,
+    samples) in [-1, 1] at ``sampling_rate`` Hz. ``original`` is the recorded clip's own file.
     """
 
     prompt: str
@@ -151,6 +197,12 @@ class Sample(Record):
     cpu: float | None = None
     memory: dict[str, int] = field(default_factory=dict)
     original: str | None = None
+    queue: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    steps: tuple[float, ...] = ()
+    energy: dict[str, float] = field(default_factory=dict)
+    audio: str | None = None
+    sampling_rate: int | None = None
 
     @property
     def key(self) -> str:
@@ -160,6 +212,7 @@ class Sample(Record):
     def from_json(cls, data: Mapping[str, Json]) -> Self:
         sample = super().from_json(data)
         object.__setattr__(sample, "shape", tuple(sample.shape))
+        object.__setattr__(sample, "steps", tuple(sample.steps))
         return sample
 
 
@@ -192,6 +245,7 @@ class Kind(StrEnum):
 
     LATENCY = "latency"
     MEMORY = "memory"
+    ENERGY = "energy"
     SCORE = "score"
     DISTANCE = "distance"  # to the baseline's video: a trigger, never a conviction
 
@@ -365,12 +419,19 @@ def definition(provenance: Provenance) -> dict[str, str | None]:
 class Run(Record):
     """What a runner gives back for one workload: samples and the times around them (seconds).
 
-    ``cpu_peak`` is the CPU allocator's peak in bytes of one traced, untimed generation; None on a
-    device whose own memory was measured: its peaks are in ``Sample.memory``.
+    ``cpu_peak`` is the CPU allocator's peak in bytes of one traced, untimed generation, by stage
+    in ``cpu_stages``; None on a device whose own memory was measured: its peaks are in
+    ``Sample.memory``. ``provides`` is what the loaded source says it can measure. ``idle_power``
+    holds watts by meter, measured before the load. ``throughput`` is videos a second over all
+    samples, at the number of concurrent requests that the options name.
     """
 
     samples: tuple[Sample, ...]
     load: float | None = None
     first_call: float | None = None
     cpu_peak: int | None = None
+    cpu_stages: dict[str, int] = field(default_factory=dict)
+    provides: frozenset[str] = frozenset()
+    idle_power: dict[str, float] = field(default_factory=dict)
+    throughput: float | None = None
     facts: dict[str, str] = field(default_factory=dict)

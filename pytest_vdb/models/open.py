@@ -18,9 +18,9 @@ def open_source(spec: ModelSpec, device: str = "cpu") -> Source:
     """
     match spec.source:
         case "factory":
-            from pytest_vdb.models.factory import PipelineSource
+            from pytest_vdb.models.factory import open_factory
 
-            return PipelineSource(spec, device)
+            return open_factory(spec, device)
         case "recorded":
             from pytest_vdb.models.recorded import RecordedSource
 

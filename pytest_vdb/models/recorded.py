@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pytest_vdb.errors import BadManifest, SourceError, UnreadableClip, nearest
-from pytest_vdb.models.sources import Output
+from pytest_vdb.models.sources import Output, provides
 from pytest_vdb.prompts import prompt_id
 from pytest_vdb.records import CONTROL, Json, ModelSpec, Prompt, Record, Workload, sample_key
 
@@ -150,6 +150,14 @@ class RecordedSource:
         if wrong:
             raise UnreadableClip(f"{path}: {'; '.join(wrong)}; correct {MANIFEST} or the clip")
         return Output(output.frames, None, entry.fps or output.fps, str(path))
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return provides(self.spec)
+
+    @property
+    def nbytes(self) -> int:
+        return 0
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -14,7 +14,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pytest_vdb.models import embedded
 from pytest_vdb.models.catalog import CATALOG
-from pytest_vdb.models.factory import PipelineSource
+from pytest_vdb.models.open import open_source
 from pytest_vdb.records import ModelSpec, Prompt
 
 FOX = Prompt("fox", "a red fox runs through snow")
@@ -36,11 +36,11 @@ def spec(request: pytest.FixtureRequest) -> ModelSpec:
 
 @pytest.fixture(scope="module")
 def healthy(spec: ModelSpec) -> np.ndarray:
-    return video(PipelineSource(spec), spec)
+    return video(open_source(spec), spec)
 
 
 def video(
-    source: PipelineSource, spec: ModelSpec, prompt: Prompt = FOX, seed: int = 0, **call: Any
+    source: Any, spec: ModelSpec, prompt: Prompt = FOX, seed: int = 0, **call: Any
 ) -> np.ndarray:
     return source.generate(prompt, seed, {**spec.call, **call}).frames
 
@@ -78,14 +78,14 @@ def test_the_video_uses_its_range_moves_and_has_structure(healthy: np.ndarray) -
 
 
 def test_prompt_and_seed_decide_the_video(spec: ModelSpec, healthy: np.ndarray) -> None:
-    source = PipelineSource(spec)
+    source = open_source(spec)
     assert np.array_equal(video(source, spec), healthy)
     assert ssim(video(source, spec, seed=1), healthy) < 0.9
     assert ssim(video(source, spec, SEA), healthy) < 0.9
 
 
 def test_faults_show(spec: ModelSpec, healthy: np.ndarray) -> None:
-    source = PipelineSource(spec)
+    source = open_source(spec)
     assert ssim(video(source, spec, num_inference_steps=7), healthy) < 0.9
     scheduler = source.pipeline.scheduler
     source.pipeline.scheduler = type(scheduler).from_config(
@@ -98,13 +98,13 @@ def test_faults_show(spec: ModelSpec, healthy: np.ndarray) -> None:
 
 
 def test_rounding_does_not_show(spec: ModelSpec, healthy: np.ndarray) -> None:
-    source = PipelineSource(spec)
+    source = open_source(spec)
     disturb(source.pipeline, 1e-6)
     assert ssim(video(source, spec), healthy) > 0.999
 
 
 def test_every_component_is_in_eval_mode(spec: ModelSpec) -> None:
-    found = modules(PipelineSource(spec).pipeline)
+    found = modules(open_source(spec).pipeline)
     assert set(found) == {"text_encoder", "transformer", "vae"}
     assert not any(m.training for c in found.values() for m in c.modules())
 

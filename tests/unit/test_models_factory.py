@@ -13,8 +13,8 @@ from PIL import Image
 
 from pytest_vdb.errors import SourceError
 from pytest_vdb.models.catalog import CATALOG
-from pytest_vdb.models.factory import PipelineSource, _frames, captured_latent
 from pytest_vdb.models.open import open_source
+from pytest_vdb.models.pipeline import PipelineSource, _frames, captured_latent
 from pytest_vdb.records import ModelSpec, Prompt
 
 FOX = Prompt("fox", "a red fox runs through snow")
@@ -68,7 +68,7 @@ def test_the_seed_means_noise_from_the_cpu(source: PipelineSource) -> None:
 
 def test_frame_rate_is_the_fps() -> None:
     call = {**LTX.call, "num_frames": 9, "num_inference_steps": 1, "frame_rate": 24}
-    assert PipelineSource(LTX).generate(FOX, 0, call).fps == 24
+    assert open_source(LTX).generate(FOX, 0, call).fps == 24
 
 
 def test_decode_is_the_vaes_own_again_also_after_an_exception(source: PipelineSource) -> None:
@@ -124,14 +124,14 @@ def test_a_wrong_argument_is_named(source: PipelineSource, call: Any, message: s
 
 
 def test_dtype_and_its_mistakes() -> None:
-    source = PipelineSource(at(WAN.location, dtype="bfloat16"))
+    source = open_source(at(WAN.location, dtype="bfloat16"))
     assert source.pipeline.transformer.dtype is torch.bfloat16
     latent = source.generate(FOX, 0, FAST).latent
     assert latent is not None
     assert latent.dtype == np.float32
     for dtype in ("bfloat61", "int8", "nn"):
         with pytest.raises(SourceError, match=rf"'{dtype}'.*(did you mean|known)"):
-            PipelineSource(at(WAN.location, dtype=dtype))
+            open_source(at(WAN.location, dtype=dtype))
 
 
 MIXED = """
@@ -148,7 +148,7 @@ def build():
 
 def test_layers_kept_in_float32_on_purpose_stay_so(module: str, tmp_path: Path) -> None:
     (tmp_path / "mixed_for_vdb.py").write_text(MIXED)
-    pipeline = PipelineSource(at("mixed_for_vdb:build", dtype="bfloat16")).pipeline
+    pipeline = open_source(at("mixed_for_vdb:build", dtype="bfloat16")).pipeline
     assert pipeline.transformer.blocks[0].norm2.weight.dtype is torch.float32
     assert pipeline.vae.dtype is torch.bfloat16
 
@@ -165,12 +165,12 @@ def test_layers_kept_in_float32_on_purpose_stay_so(module: str, tmp_path: Path) 
 )
 def test_a_wrong_factory_says_why(module: str, location: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        PipelineSource(at(location))
+        open_source(at(location))
 
 
 def test_what_a_factory_itself_fails_on_is_not_hidden(module: str) -> None:
     with pytest.raises(ModuleNotFoundError, match="a_missing_library"):
-        PipelineSource(at("needs_for_vdb:build"))
+        open_source(at("needs_for_vdb:build"))
 
 
 def test_frames_of_every_form_become_channels_last() -> None:
