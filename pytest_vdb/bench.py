@@ -9,16 +9,21 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_vdb.environment import package
-from pytest_vdb.errors import BaselineError, Insane, LostMedium, Unmeasured, VdbError
+from pytest_vdb import performance as figures
+from pytest_vdb.errors import (
+    BaselineError,
+    Insane,
+    LostMedium,
+    UnknownStage,
+    Unmeasured,
+    VdbError,
+)
 from pytest_vdb.models.sources import provides
 from pytest_vdb.records import (
     Baseline,
-    Kind,
     Measurement,
     Missing,
     ModelSpec,
-    Provenance,
     Run,
     Sample,
     Value,
@@ -32,14 +37,6 @@ if TYPE_CHECKING:
     from pytest_vdb.metrics.registry import MetricSpec
     from pytest_vdb.options import Settings
     from pytest_vdb.session import VdbSession
-
-WALL = "wall clock around one warm pipeline call, device synchronised before and after"
-CPU = "process CPU time of one warm pipeline call, all threads"
-LOAD = "wall clock of the model's factory and its move to the device, libraries imported before"
-ALLOCATED = "largest allocation of torch's CUDA allocator during one warm call"
-RESERVED = "largest reservation of torch's CUDA allocator during one warm call"
-CPU_PEAK = "peak of torch's CPU allocator over one traced, untimed call; not device memory"
-
 
 LONG = 2.0
 """Seconds of generation from which on a terminal shows its progress."""
@@ -88,13 +85,14 @@ class Bench:
     def _generate(self) -> Run:
         from pytest_vdb.measure.execute import import_libraries
 
-        runner, job = self.session.runner(self.settings.runner), self.job()
+        runner, job = self.session.runner(self.settings.runner, self.spec), self.job()
         with self.session.charged("generate"):
             if runner.name == "inprocess":
                 with self.session.charged("load"):
                     import_libraries(job)
+            loads = runner.loads
             run = runner.run(job, self._progress())
-        if run.load and self.session.first_load(self.spec, runner):
+        if run.load and runner.loads > loads:
             self.session.seconds["generate"] -= run.load
             self.session.seconds["load"] += run.load
         with self.session.charged("metrics"):
@@ -149,9 +147,11 @@ class Bench:
         """(name, message) of everything that nobody would accept in these videos."""
         from pytest_vdb.metrics import sanity
 
+        if "quality" not in provides(self.spec):
+            return []  # nobody looks at the videos of random weights
         wanted = ("num_frames", "video_length", "height", "width")
-        recorded = self.spec.source == "recorded"  # its source has checked the manifest's sizes
-        expected = {} if recorded else {k: v for k, v in self.workload.call.items() if k in wanted}
+        checked = self.spec.source == "recorded"  # its source holds it to the manifest's sizes
+        expected = {} if checked else {k: v for k, v in self.workload.call.items() if k in wanted}
         texts = {p.id: p.text for p in self.workload.prompts}
         faults = []
         for sample in run.samples:
@@ -163,60 +163,32 @@ class Bench:
     # ------------------------------------------------------------------ performance
 
     def performance(self, name: str, allow: Collection[str]) -> Measurement:
-        """``latency``, ``latency.cpu``, ``load``, ``memory.peak``, ``.reserved``, ``.cpu_peak``."""
-        on_cpu = self.session.device == "cpu"
-        family = name.partition(".")[0]
-        if family not in provides(self.spec):
-            return self._absent(
-                name, Missing.NOT_APPLICABLE, f"{self.spec.source} videos carry no {family}"
-            )
-        if on_cpu and name in ("memory.peak", "memory.reserved"):
-            why = "a CPU has no device memory; vdb.memory.cpu_peak is its allocator's peak"
-            return self._absent(name, Missing.NOT_APPLICABLE, why)
-        if not on_cpu and name == "memory.cpu_peak":
-            why = f"the model runs on {self.session.device}; see vdb.memory.peak"
-            return self._absent(name, Missing.NOT_APPLICABLE, why)
-        if (
-            family == "latency"
-            and self.session.crowd(self.spec, self.settings)
-            and not self.settings.crowded
-        ):
-            why = (
+        """One of `performance.NAMES` or an engine's own. Raises BadSetting or UnknownStage."""
+        where = self._conditions()
+        known = figures.absent(name, self.spec, where)
+        if known is not None:
+            return known
+        run = self.sane(allow)
+        if wrong := figures.unknown_stage(name, run):
+            raise UnknownStage(wrong)
+        return figures.measured(name, self.spec, run, where)
+
+    def _conditions(self) -> figures.Conditions:
+        crowded = ""
+        if self.session.crowd(self.spec, self.settings) and not self.settings.crowded:
+            crowded = (
                 f"{self.session.workers} workers share this machine's devices; run with -n0 or "
                 f"fewer workers, or accept it with --vdb-crowded"
             )
-            return self._absent(name, Missing.UNMEASURED, why)
-        values = self._performance_values(name, self.sane(allow))
-        if not values:
-            return self._absent(name, Missing.UNMEASURED, "the runner gave no value for it")
-        return self._measurement(name, values)
-
-    def _performance_values(self, name: str, run: Run) -> list[Value]:
-        by_sample: dict[str, Callable[[Sample], float | None]] = {
-            "latency": lambda s: s.wall,
-            "latency.cpu": lambda s: s.cpu,
-            "memory.peak": lambda s: s.memory.get("allocated"),
-            "memory.reserved": lambda s: s.memory.get("reserved"),
-        }
-        if name in by_sample:
-            found = [(s, by_sample[name](s)) for s in run.samples]
-            return [Value(s.prompt, s.seed, v) for s, v in found if v is not None]
-        once = {"load": run.load, "memory.cpu_peak": run.cpu_peak}[name]
-        return [] if once is None else [Value("", None, once)]
-
-    def _measurement(self, name: str, values: list[Value]) -> Measurement:
-        how, unit, kind, headline = _PERFORMANCE[name]
+        threads = self.spec.options.get("num_threads")
         device = self.session.device
-        if threads := self.spec.options.get("num_threads"):
-            device += f", {threads} thread{'s' * (threads > 1)}"
-        provenance = Provenance(how, device=device, package=f"torch {package('torch')}")
-        return Measurement(name, unit, "lower", kind, headline, tuple(values), provenance)
-
-    def _absent(self, name: str, missing: Missing, reason: str) -> Measurement:
-        how, unit, kind, headline = _PERFORMANCE[name]
-        provenance = Provenance(how, device=self.session.device)
-        return Measurement(
-            name, unit, "lower", kind, headline, (), provenance, missing=missing, reason=reason
+        on = f"{device}, {threads} thread{'s' * (threads > 1)}" if threads else device
+        return figures.Conditions(
+            device=device,
+            label=on,
+            crowded=crowded,
+            grid=self.session.grid,
+            tolerance=self.settings.tolerance,
         )
 
     # ------------------------------------------------------------------ scores
@@ -227,6 +199,17 @@ class Bench:
         Raises UnknownMetric; a value that cannot be computed makes the whole series UNMEASURED.
         """
         spec = self.session.metrics.find(name)
+        if "quality" not in provides(self.spec):
+            base = Measurement(
+                spec.name,
+                spec.unit,
+                spec.direction,
+                spec.kind,
+                "mean",
+                provenance=spec.provenance(),
+            )
+            why = "videos of random weights have no quality"
+            return replace(base, missing=Missing.NOT_APPLICABLE, reason=why)
         run = self.sane(allow)
         reference = "" if spec.needs == "frames" or baseline is None else repr(baseline.media)
         key = (name, reference)
@@ -320,15 +303,3 @@ class Bench:
         lossless = self.settings.reference == "lossless"
         folder = self.session.scratch / "blobs"
         return {s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.run.samples}
-
-
-_PERFORMANCE: dict[str, tuple[str, str, Kind, str]] = {
-    "latency": (WALL, "s", Kind.LATENCY, "median"),
-    "latency.cpu": (CPU, "s", Kind.LATENCY, "median"),
-    "load": (LOAD, "s", Kind.LATENCY, "median"),
-    "memory.peak": (ALLOCATED, "B", Kind.MEMORY, "max"),
-    "memory.reserved": (RESERVED, "B", Kind.MEMORY, "max"),
-    "memory.cpu_peak": (CPU_PEAK, "B", Kind.MEMORY, "max"),
-}
-
-PERFORMANCE_NAMES = tuple(_PERFORMANCE)

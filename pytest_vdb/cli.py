@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_vdb.errors import VdbError
+from pytest_vdb.errors import BadSetting, VdbError
+
+if TYPE_CHECKING:
+    from pytest_vdb.models.listing import Device
+    from pytest_vdb.records import ModelSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("vdb", description="video-diffusion benchmarks (pytest-vdb)")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    models = commands.add_parser("models", help="list the models that --vdb-model knows")
+    models = commands.add_parser(
+        "models", help="list the models that --vdb-model knows and what this machine could run"
+    )
+    models.add_argument("name", nargs="?", help="show one in full: anything --vdb-model takes")
+    models.add_argument("--json", action="store_true", help="write JSON")
     models.set_defaults(run=_models)
     metrics = commands.add_parser("metrics", help="list the metrics that vdb.score() knows")
     metrics.set_defaults(run=_metrics)
@@ -38,14 +49,70 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _models(_: argparse.Namespace) -> None:
+def _models(options: argparse.Namespace) -> None:
+    from pytest_vdb.models import listing
     from pytest_vdb.models.registry import Registry
 
-    registry = Registry([])
-    specs = [registry.find(name) for name in registry.names()]
-    width = max(len(spec.name) for spec in specs)
-    for spec in specs:
-        print(f"{spec.name:{width}}  {spec.summary}")
+    registry = Registry(_installed())
+    names = registry.names() if options.name is None else (options.name,)
+    specs = [registry.find(name) for name in names]
+    devices = _devices()
+    if options.json:
+        print(json.dumps(listing.as_json(specs, devices), indent=2))
+    elif options.name is None:
+        print(listing.table(specs, devices))
+    else:
+        print(listing.details(specs[0], devices))
+
+
+def _installed() -> list[ModelSpec]:
+    """Models of the installed pytest plugins that depend on this package; no other is imported.
+
+    Raises BadSetting for one that cannot be imported. Hooks in ``conftest.py`` are pytest's alone.
+    """
+    from importlib.metadata import entry_points
+
+    import pluggy
+
+    from pytest_vdb import hookspecs
+    from pytest_vdb.models.registry import gather
+
+    manager = pluggy.PluginManager("pytest")
+    manager.add_hookspecs(hookspecs)
+    for entry in entry_points(group="pytest11"):
+        needs = (entry.dist and entry.dist.requires) or []
+        if entry.module == "pytest_vdb.plugin":
+            continue
+        if not any(re.match(r"pytest[-_.]vdb(?![\w.-])", need, re.IGNORECASE) for need in needs):
+            continue
+        try:
+            manager.register(entry.load(), entry.name)
+        except Exception as error:
+            raise BadSetting(
+                f"the pytest plugin {entry.value} cannot be loaded: {error}"
+            ) from error
+    return gather(manager.hook.pytest_vdb_models())
+
+
+def _devices() -> list[Device]:
+    """The GPUs that this process may use; empty without a driver."""
+    from pytest_vdb.models.listing import Device
+    from pytest_vdb.parallel.lease import visible_devices
+
+    uuids = visible_devices()
+    if not uuids:
+        return []
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
+        return [
+            Device(str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total))
+            for h in handles
+        ]
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _metrics(_: argparse.Namespace) -> None:

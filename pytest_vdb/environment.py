@@ -98,7 +98,12 @@ def _software() -> dict[str, str]:
 
 
 def quality_environment(device: str) -> Environment:
-    """Identity of a quality measurement: what moves pixels, without pool and driver."""
+    """Identity of a quality measurement: what moves pixels, without pool and driver.
+
+    ``device`` may be ``"endpoint"``: a server whose machine and software are not known.
+    """
+    if device == "endpoint":
+        return Environment({"device": device}, facts(device))
     identity = {"device": "cpu"}
     if device != "cpu":
         names = sorted({name for name, _ in gpus()})  # a mixed machine is a machine of its own
@@ -114,7 +119,9 @@ def performance_environment(device: str, pool: str = "", crowd: int = 0) -> Envi
     """
     quality = quality_environment(device)
     identity = dict(quality.identity)
-    if device == "cpu":
+    if device == "endpoint":
+        pass  # nothing is known of the machine behind a URL but its pool
+    elif device == "cpu":
         identity |= {"cpu": cpu_name(), "cores": f"{cpu_count()}c"}
     else:
         identity |= {"driver": "driver" + release(gpus()[0][1], 1) if gpus() else ""}

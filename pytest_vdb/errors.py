@@ -23,6 +23,10 @@ class UnknownMetric(VdbError, LookupError):
     """A metric name that neither the package nor a hook knows."""
 
 
+class UnknownStage(VdbError, LookupError):
+    """A stage that no model has."""
+
+
 class UnknownPrompts(VdbError, LookupError):
     """A prompt suite that does not exist or a prompt file that cannot be read."""
 
@@ -51,12 +55,24 @@ class BaselineWriteError(VdbError, OSError):
     """A baseline that could not be written; what was there before is untouched."""
 
 
+class NoImage(VdbError, ValueError):
+    """A prompt without the conditioning image that an image-to-video model starts from."""
+
+
 class SourceError(VdbError, RuntimeError):
     """The model under test could not be loaded or raised while it generated."""
 
 
+class PickleRefused(SourceError):
+    """Weights that lie in pickle files only: loading one runs whatever code it holds."""
+
+
 class OutOfMemory(VdbError, MemoryError):
     """The model under test ran out of memory, and said so itself."""
+
+
+class PipelinesHeld(VdbError, MemoryError):
+    """Pipelines that tests still hold leave no memory for the next."""
 
 
 class InfraError(VdbError, RuntimeError):

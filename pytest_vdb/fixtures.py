@@ -9,6 +9,8 @@ import pytest
 from pytest_vdb.errors import Incomplete
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_vdb.measure.inprocess import InProcess
     from pytest_vdb.records import Baseline, ModelSpec
     from pytest_vdb.view import Vdb
@@ -43,24 +45,27 @@ def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec) -> Vdb:
 
 
 @pytest.fixture
-def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Any:
-    """The loaded pipeline itself, shared with the in-process runner.
+def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Iterator[Any]:
+    """The loaded pipeline itself, shared with the in-process runner; it stays for this test.
 
-    Raises Incomplete for recorded videos and under the child-process runner.
+    Raises Incomplete for what is no diffusers pipeline in this process: recorded videos, servers,
+    engines, and all models under the child-process runner.
     """
     from pytest_vdb.plugin import SESSION
 
     session = request.config.stash[SESSION]
-    runner = session.runner(vdb._bench.settings.runner)
-    if runner.name != "inprocess" or vdb.model.source != "factory":
-        why = (
-            "videos were recorded" if vdb.model.source != "factory" else "runner is a child process"
-        )
+    bench = vdb._bench
+    runner = session.runner(bench.settings.runner, bench.spec)
+    if runner.name != "inprocess" or vdb.model.source not in ("diffusers", "factory"):
+        why = "runner is a child process" if runner.name != "inprocess" else "model runs elsewhere"
         raise Incomplete(f"vdb_pipeline needs a pipeline in this process, and the {why}")
     with session.charged("load"):
-        source: Any = cast("InProcess", runner).source(vdb._bench.job())
-        session.first_load(vdb.model, runner)
-    return source.pipeline
+        lease = cast("InProcess", runner).source(bench.job(), request.node.nodeid)
+    with lease as source:
+        pipeline = getattr(source, "pipeline", None)
+        if pipeline is None:
+            raise Incomplete(f"{vdb.model.name} is an engine, and no diffusers pipeline")
+        yield pipeline
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_vdb.errors import BadSetting, nearest
+from pytest_vdb.models.load_options import LOAD_OPTIONS
 from pytest_vdb.options import choice, count, duration
 
 CALL_ARGUMENTS = (
@@ -20,7 +21,10 @@ CALL_ARGUMENTS = (
     "max_sequence_length",
     "frame_rate",
 )
-"""Marker arguments that are handed to the pipeline under the same name; others go in ``call``."""
+"""Marker arguments that are handed to the pipeline under the same name; others go in ``call``.
+
+Load options (``models.load_options``) may stand beside them.
+"""
 
 
 def _prompts(value: Any) -> Any:
@@ -98,11 +102,11 @@ def marker_layer(mark: pytest.Mark) -> dict[str, Any]:
     layer: dict[str, Any] = {}
     call: dict[str, Any] = {}
     for name, value in mark.kwargs.items():
-        if name in CALL_ARGUMENTS:
+        if name in CALL_ARGUMENTS or name in LOAD_OPTIONS:
             call[name] = value
             continue
         if name not in _MARKER_ARGUMENTS:
-            known = (*_MARKER_ARGUMENTS, *CALL_ARGUMENTS)
+            known = (*_MARKER_ARGUMENTS, *CALL_ARGUMENTS, *LOAD_OPTIONS)
             raise BadSetting(
                 f"@pytest.mark.vdb has no argument {name!r}: {nearest(name, known)} "
                 f"(another pipeline argument goes in call={{...}})"
@@ -117,3 +121,24 @@ def marker_layer(mark: pytest.Mark) -> dict[str, Any]:
         layer["seeds"] = tuple(range(layer.pop("num_seeds")))
     layer["call"] = {**call, **layer.get("call", {})}
     return layer
+
+
+def pipeline_key(item: pytest.Item) -> str:
+    """What a test loads: its model and the load options of its markers. Empty for other tests."""
+    model = getattr(getattr(item, "callspec", None), "params", {}).get("vdb_model")
+    if model is None:
+        return ""
+    merged = {key: value for layer in layers(item) for key, value in layer["call"].items()}
+    options = {key: value for key, value in merged.items() if key in LOAD_OPTIONS}
+    return repr((model.slug, sorted(options.items())))
+
+
+def by_pipeline(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Vdb tests that load the same one after the other, in the places that vdb tests had."""
+    keys = [pipeline_key(item) for item in items]
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    places = [i for i, key in enumerate(keys) if key]
+    ordered = items[:]
+    for place, source in zip(places, sorted(places, key=lambda i: first[keys[i]]), strict=True):
+        ordered[place] = items[source]
+    return ordered

@@ -26,6 +26,10 @@ class Settings:
 
     models: tuple[str, ...] = ("tiny-wan",)
     videos: str | None = None
+    weights: str = "pretrained"
+    serve: str | None = None
+    cache_budget: int | None = None
+    grid: str | None = None
     device: str = "auto"
     dtype: str | None = None
     runner: str = "auto"
@@ -105,6 +109,15 @@ def count(text: object) -> int:
     return number
 
 
+def size(text: str) -> int:
+    """Bytes of ``"20GiB"``, ``"512MiB"`` or ``"20GB"``."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B\s*", text)
+    if match is None or not float(match[1]):
+        raise BadSetting(f"{text!r} is no size; write e.g. 20GiB or 512MiB")
+    power = "KMGT".index(match[2]) + 1
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
 def device(text: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         return text
@@ -172,12 +185,29 @@ class Option:
 OPTIONS = (
     Option(
         "model",
-        "model under test: a catalog name or module:function (repeatable; default tiny-wan)",
+        "model under test: a catalog name, hub id, local folder, module:function or URL of a video "
+        "API (repeatable; default tiny-wan)",
         "NAME",
         field="models",
         many=True,
     ),
     Option("videos", "gate recorded videos: a folder with prompts.jsonl", "DIR"),
+    Option(
+        "weights",
+        "pretrained, or random: the real architecture with seeded random weights, no download",
+        "KIND",
+        choice("pretrained", "random"),
+    ),
+    Option(
+        "serve",
+        "command that starts a server of the model's video API; {port} stands for the port",
+        "CMD",
+    ),
+    Option(
+        "prompts",
+        "prompt suite or file, over the marker's (a suite's name, .jsonl, .csv, .txt, a folder)",
+        "NAME",
+    ),
     Option("device", "auto, cpu, cuda or cuda:N", "DEVICE", device),
     Option(
         "dtype",
@@ -187,7 +217,8 @@ OPTIONS = (
     ),
     Option(
         "set",
-        "call argument of the pipeline, over the marker's (repeatable)",
+        "call argument of the pipeline, or load option (vae_tiling, compile, ...), over the "
+        "marker's (repeatable)",
         "KEY=VALUE",
         _setting,
         field="call",
@@ -198,6 +229,17 @@ OPTIONS = (
         "where generation runs: auto, inprocess or child (a process group of its own)",
         "KIND",
         choice("auto", "inprocess", "child"),
+    ),
+    Option(
+        "cache_budget",
+        "memory that loaded pipelines may take together, e.g. 20GiB (default: most of the device)",
+        "SIZE",
+        size,
+    ),
+    Option(
+        "grid",
+        "carbon intensity of the grid: g CO2 a kWh, or a country's three letters (codecarbon)",
+        "G_PER_KWH",
     ),
     Option("timeout", "limit of one load and of one generation, e.g. 90s", "TIME", duration),
     Option("pool", "name of the machine pool; part of the latency baseline's identity", "NAME"),

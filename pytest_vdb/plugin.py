@@ -112,6 +112,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("vdb_model", specs, ids=ids, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one pipeline follow each other, so that it is loaded once."""
+    if any(_uses_vdb(item) for item in items):
+        from pytest_vdb import marker
+
+        items[:] = marker.by_pipeline(items)
+
+
+def _uses_vdb(item: pytest.Item) -> bool:
+    return "vdb_model" in getattr(item, "fixturenames", ())
+
+
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
     if not (isinstance(obj, type) and issubclass(obj, unittest.TestCase)):
         return
@@ -134,7 +147,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
     if config.stash[LAYERS].given:
         return None
-    if not any("vdb_model" in getattr(item, "fixturenames", ()) for item in items):
+    if not any(_uses_vdb(item) for item in items):
         return None
     return _session(config).headline()
 
@@ -198,13 +211,24 @@ def _raise(run: TestRun, failure: BaseException | None, trouble: VdbError | None
         pytest.skip(f"not applicable: {names} ({run.rows[0].verdict.reason})")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between two pipelines nobody keeps a device."""
+    if not _uses_vdb(item):
+        return
+    from pytest_vdb import marker
+
+    if nextitem is None or marker.pipeline_key(nextitem) != marker.pipeline_key(item):
+        _session(item.config).release()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     run = item.stash.get(TEST, None)
-    if call.when == "setup" and report.failed and "vdb_model" in getattr(item, "fixturenames", ()):
+    if call.when == "setup" and report.failed and _uses_vdb(item):
         _attach(report, _session(item.config), run, "error")
     if run is None or call.when != "call":
         return report

@@ -216,6 +216,10 @@ class Sample(Record):
         return sample
 
 
+REPORTED = "reported"
+"""``Provenance.version`` of what an engine or a server said of itself."""
+
+
 @dataclass(frozen=True)
 class Provenance(Record):
     """How a value was measured. ``how`` is a sentence; ``version`` changes with the definition."""
@@ -421,9 +425,10 @@ class Run(Record):
 
     ``cpu_peak`` is the CPU allocator's peak in bytes of one traced, untimed generation, by stage
     in ``cpu_stages``; None on a device whose own memory was measured: its peaks are in
-    ``Sample.memory``. ``provides`` is what the loaded source says it can measure. ``idle_power``
-    holds watts by meter, measured before the load. ``throughput`` is videos a second over all
-    samples, at the number of concurrent requests that the options name.
+    ``Sample.memory``. ``provides`` is what the loaded source says it can measure;
+    ``hooked`` says that stages and memory were measured here and are not the model's own word.
+    ``idle_power`` holds watts by meter, measured before the load. ``throughput`` is videos a second
+    over all samples, at the number of concurrent requests that the options name.
     """
 
     samples: tuple[Sample, ...]
@@ -432,6 +437,7 @@ class Run(Record):
     cpu_peak: int | None = None
     cpu_stages: dict[str, int] = field(default_factory=dict)
     provides: frozenset[str] = frozenset()
+    hooked: bool = False
     idle_power: dict[str, float] = field(default_factory=dict)
     throughput: float | None = None
     facts: dict[str, str] = field(default_factory=dict)

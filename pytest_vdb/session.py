@@ -28,7 +28,9 @@ from pytest_vdb.environment import (
     resolve_device,
 )
 from pytest_vdb.errors import BadSetting, nearest
+from pytest_vdb.models import load_options
 from pytest_vdb.models.registry import Registry, gather
+from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Layers, Settings
 from pytest_vdb.records import Environment, Kind, ModelSpec, Workload
 from pytest_vdb.units import plain
@@ -51,7 +53,6 @@ class VdbSession:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._benches: dict[str, Bench] = {}
         self._runners: dict[str, Runner] = {}
-        self._loaded: set[str] = set()
 
     # ------------------------------------------------------------------ places
 
@@ -93,7 +94,7 @@ class VdbSession:
             specs += recorded.specs(self.place(self.settings.videos))
         if not self.settings.videos or "models" in {*self.layers.cli, *self.layers.ini}:
             found = [self.registry.find(name) for name in self.settings.models]
-            specs += [replace(s, dtype=self.settings.dtype or s.dtype) for s in found]
+            specs += [self._as_asked(spec) for spec in found]
         root = str(self.config.rootpath)
         if any(spec.source == "factory" for spec in specs) and root not in sys.path:
             sys.path.insert(0, root)  # the repository under test imports from its own checkout
@@ -101,6 +102,22 @@ class VdbSession:
         if twice:
             raise BadSetting(f"model {', '.join(sorted(twice))} is asked for twice")
         return tuple(specs)
+
+    def _as_asked(self, spec: ModelSpec) -> ModelSpec:
+        """``spec`` with the dtype, weights and server of the command line."""
+        s = self.settings
+        if s.weights == "random" and spec.source not in ("diffusers", "factory"):
+            raise BadSetting(f"--vdb-weights=random: {spec.name} comes from {spec.location}")
+        if s.serve is not None:
+            if s.weights == "random":
+                raise BadSetting("--vdb-weights=random: a server loads its own weights")
+            spec = replace(spec, source="endpoint", location=f"{SERVE}{s.serve}")
+        return replace(spec, dtype=s.dtype or spec.dtype, weights=s.weights)
+
+    def loaded_as(self, spec: ModelSpec, settings: Settings) -> ModelSpec:
+        """``spec`` with the load options of ``settings`` over its own. Raises BadSetting."""
+        options = load_options.split(settings.call)[1]
+        return replace(spec, options={**spec.options, **options})
 
     def workload(self, spec: ModelSpec, settings: Settings) -> Workload:
         """What ``spec`` is asked for under ``settings``; a recorded folder brings its own."""
@@ -111,20 +128,28 @@ class VdbSession:
         return Workload(
             prompts=prompts.load(settings.prompts, self.config.rootpath),
             seeds=settings.seeds,
-            call={**spec.call, **settings.call},
+            call={**spec.call, **load_options.split(settings.call)[0]},
             dtype=spec.dtype,
-            options=spec.options,
+            options=spec.options | ({"weights": "random"} if spec.weights == "random" else {}),
         )
 
     def bench(self, spec: ModelSpec, settings: Settings) -> Bench:
         """The one bench of this model, workload and runner in this session."""
         from pytest_vdb.bench import Bench
 
+        spec = self.loaded_as(spec, settings)
         workload = self.workload(spec, settings)
         key = f"{spec.slug}/{workload.hash}/{settings.runner}/{settings.timeout}"
         if key not in self._benches:
             self._benches[key] = Bench(self, spec, workload, settings)
         return self._benches[key]
+
+    @cached_property
+    def grid(self) -> float | None:
+        """Grams of CO2 a kWh of ``--vdb-grid``, or None. Raises BadSetting."""
+        from pytest_vdb.measure.carbon import intensity
+
+        return None if self.settings.grid is None else intensity(self.settings.grid)
 
     # ------------------------------------------------------------------ where it runs
 
@@ -132,31 +157,40 @@ class VdbSession:
     def device(self) -> str:
         return resolve_device(self.settings.device)
 
-    def runner(self, kind: str) -> Runner:
-        """``auto`` is the child process on an accelerator and in-process on a CPU."""
+    def runner(self, kind: str, spec: ModelSpec) -> Runner:
+        """The one runner of ``kind`` in this session.
+
+        ``auto`` is the child process on an accelerator and for an engine of several processes,
+        and in-process on a CPU and for what loads no model here.
+        """
         if kind == "auto":
-            kind = "inprocess" if self.device == "cpu" else "child"
+            away = spec.source in ("endpoint", "recorded")
+            here = away or (self.device == "cpu" and spec.devices == 1)
+            kind = "inprocess" if here else "child"
         if kind not in self._runners:
             if kind == "child":
                 from pytest_vdb.measure.child import ChildProcess
 
-                self._runners[kind] = ChildProcess()
+                # Where workers share devices, nobody may sit on one between two tests.
+                self._runners[kind] = ChildProcess(keep=not self._crowded(spec))
             else:
                 from pytest_vdb.measure.inprocess import InProcess
 
-                self._runners[kind] = InProcess()
+                self._runners[kind] = InProcess(self.settings.cache_budget)
         return self._runners[kind]
 
-    def first_load(self, spec: ModelSpec, runner: Runner) -> bool:
-        """Whether ``spec`` is loaded for the first time; a child process loads anew each time."""
-        again = runner.name == "inprocess" and spec.slug in self._loaded
-        self._loaded.add(spec.slug)
-        return not again
+    def release(self) -> None:
+        """Give back the devices that no test to come needs."""
+        for runner in self._runners.values():
+            runner.release()
 
     @property
     def workers(self) -> int:
         """Concurrent pytest processes of this run."""
         return int(getattr(self.config, "workerinput", {}).get("workercount", 1))
+
+    def _crowded(self, spec: ModelSpec) -> bool:
+        return self.crowd(spec, self.settings) > 0
 
     def crowd(self, spec: ModelSpec, settings: Settings) -> int:
         """Workers that must share a device at a time, or 0 where each has its own."""
@@ -174,9 +208,12 @@ class VdbSession:
     def environments(self, spec: ModelSpec, settings: Settings) -> tuple[Environment, Environment]:
         """(quality, performance) environments of ``spec`` in this run."""
         crowd = self.crowd(spec, settings) if settings.crowded else 0
+        # Nothing is known of the machine behind a URL: --vdb-pool names it.
+        remote = spec.source == "endpoint" and not spec.location.startswith(SERVE)
+        device = "endpoint" if remote else self.device
         return (
-            quality_environment(self.device),
-            performance_environment(self.device, self.settings.pool, crowd),
+            quality_environment(device),
+            performance_environment(device, self.settings.pool, crowd),
         )
 
     def headline(self) -> str:
@@ -191,6 +228,8 @@ class VdbSession:
         """Raise for flags and ini options that cannot mean anything, before anything runs."""
         assert self.models
         self.check(self.settings)
+        if self.settings.serve and len(self.models) > 1:
+            raise BadSetting("--vdb-serve starts one server; name one --vdb-model with it")
         if "update_mode" in self.layers.cli and not self.settings.update:
             raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
         if self.settings.json and (self.config.invocation_params.dir / self.settings.json).is_dir():
@@ -199,6 +238,7 @@ class VdbSession:
     def check(self, settings: Settings) -> None:
         """Raise for a test's settings that cannot mean anything; nothing heavy is imported."""
         prompts.load(settings.prompts, self.config.rootpath)
+        load_options.split(settings.call)
         try:
             json.dumps(settings.call, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -206,12 +246,12 @@ class VdbSession:
                 f"a call argument (--vdb-set, or the marker's) must be plain finite JSON: {error}"
             ) from None
         if settings.tolerance:
-            from pytest_vdb.bench import PERFORMANCE_NAMES
+            from pytest_vdb import performance
 
             kinds = {spec.name: spec.kind for spec in self.metrics}
-            known = {*PERFORMANCE_NAMES, "memory", *kinds}
             for name in settings.tolerance:
-                if name not in known:
+                if name not in kinds and not performance.known(name):
+                    known = {*performance.NAMES, "memory", *kinds}
                     raise BadSetting(f"a tolerance for {name!r}: {nearest(name, known)}")
                 if kinds.get(name) is Kind.DISTANCE:
                     raise BadSetting(

@@ -11,7 +11,7 @@ from pytest_vdb.errors import InfraError
 from pytest_vdb.gate import judge
 from pytest_vdb.gate.policy import tolerance_for
 from pytest_vdb.options import Settings
-from pytest_vdb.records import Json, Kind, Measurement, State, Verdict, Workload
+from pytest_vdb.records import REPORTED, Json, Kind, Measurement, State, Verdict, Workload
 from pytest_vdb.report import rows
 from pytest_vdb.statistic import summarize
 from pytest_vdb.view import Vdb
@@ -89,7 +89,7 @@ class TestRun:
             tolerance=tolerance_for(
                 measurement.name,
                 measurement.kind,
-                vdb._bench.session.device,
+                _device(measurement, vdb._bench.session.device),
                 self.settings.tolerance,
             ),
             guard_m=self.settings.guard_m,
@@ -154,7 +154,7 @@ class TestRun:
             "nodeid": self.vdb.nodeid,
             "outcome": None,
             "model": self.vdb.model.to_json(),
-            "workload": {"hash": self.vdb.workload.hash, **self.vdb.workload.to_json()},
+            "workload": {"hash": self.vdb.workload.hash, **self.vdb.workload.portable.to_json()},
             "environments": [e.to_json() for e in self.vdb._bench.environments],
             "measurements": [_row_json(row) for row in self.rows],
         }
@@ -184,7 +184,7 @@ class TestRun:
                     "test": test_name(self.vdb.nodeid),
                     "model": self.vdb.model.name,
                     "environment": bench.environments[performance].identity,
-                    "workload": self.vdb.workload.to_json(),
+                    "workload": self.vdb.workload.portable.to_json(),
                     "measurements": [m.to_json() for m in measurements],
                     "distances": [row.measurement.name for row in distances],
                     "media": bench.media if measurements + distances and not performance else {},
@@ -203,6 +203,12 @@ def read_update(data: dict[str, Any]) -> Update:
             "distances": tuple(data["distances"]),
         }
     )
+
+
+def _device(measurement: Measurement, device: str) -> str:
+    """Whose counter a tolerance is for: the device's, or the word of an engine or a server."""
+    reported = measurement.provenance.version == REPORTED
+    return REPORTED if reported and measurement.kind is Kind.MEMORY else device
 
 
 def _nothing(name: str, kind: Kind = Kind.SCORE) -> Measurement:

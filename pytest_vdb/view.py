@@ -48,6 +48,34 @@ class Latency(Series):
     def cpu(self) -> Series:
         return self._touch("latency.cpu")
 
+    def stage(self, name: str) -> Series:
+        """Exclusive seconds of one stage; all stages of a video sum to its latency.
+
+        ``"text_encode"``, ``"image_encode"``, ``"denoise"``, ``"decode"``, ``"other"``, or what an
+        engine reports. Raises UnknownStage.
+        """
+        return self._touch(f"latency.{name}")
+
+    @property
+    def steps(self) -> Series:
+        """Seconds of one denoise step: the median within each video."""
+        return self._touch("latency.step")
+
+    @property
+    def first(self) -> Series:
+        """Seconds of the first generation after the load; reported, not gated by default."""
+        return self._touch("latency.first")
+
+    @property
+    def compile(self) -> Series:
+        """Seconds of the first generation beyond the median warm one; not gated by default."""
+        return self._touch("latency.compile")
+
+    @property
+    def queue(self) -> Series:
+        """Seconds that a server let the request wait; not in the latency, not gated by default."""
+        return self._touch("latency.queue")
+
 
 class Memory:
     """Peak memory in bytes: of the device (``peak``, ``reserved``) or of torch's CPU allocator."""
@@ -69,6 +97,40 @@ class Memory:
     def cpu_peak(self) -> Series:
         """Peak of torch's CPU allocator over one traced call; never VRAM."""
         return self._touch("memory.cpu_peak")
+
+    def stage(self, name: str) -> Series:
+        """Largest allocation on the device while one stage ran; not applicable on a CPU."""
+        return self._touch(f"memory.{name}")
+
+    def cpu_stage(self, name: str) -> Series:
+        """Peak of torch's CPU allocator while one stage ran in the traced call."""
+        return self._touch(f"memory.cpu_{name}")
+
+    def rank(self, number: int) -> Series:
+        """Peak that one process of an engine of several reports, counted from 0."""
+        return self._touch(f"memory.rank{number}")
+
+
+class Energy:
+    """Energy of one video by the devices' own counters; unmeasured where none can be read."""
+
+    def __init__(self, touch: Callable[[str], Series]) -> None:
+        self._touch = touch
+
+    @property
+    def joules(self) -> Series:
+        """Joules beyond what the devices draw at rest."""
+        return self._touch("energy")
+
+    @property
+    def gross(self) -> Series:
+        """Joules in all, idle power included: what published tables usually show."""
+        return self._touch("energy.gross")
+
+    @property
+    def co2(self) -> Series:
+        """Grams of CO2: ``joules`` at the intensity of ``--vdb-grid``."""
+        return self._touch("energy.co2")
 
 
 class Vdb:
@@ -111,6 +173,15 @@ class Vdb:
     @property
     def memory(self) -> Memory:
         return Memory(self._touch)
+
+    @property
+    def energy(self) -> Energy:
+        return Energy(self._touch)
+
+    @property
+    def throughput(self) -> Series:
+        """Videos a second of a server at the concurrency that the options name."""
+        return self._touch("throughput")
 
     @property
     def load(self) -> Series:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_vdb.records import Environment, Kind, Workload, slug
 
-PERFORMANCE = frozenset({Kind.LATENCY, Kind.MEMORY})
+PERFORMANCE = frozenset({Kind.LATENCY, Kind.MEMORY, Kind.ENERGY})
 
 
 def benchmark_name(nodeid: str) -> str:

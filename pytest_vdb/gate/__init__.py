@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_vdb.gate.policy import Tolerance
-from pytest_vdb.records import Kind, Measurement, Missing, State, Verdict
+from pytest_vdb.records import REPORTED, Kind, Measurement, Missing, State, Verdict
 
 
 def judge(
@@ -18,7 +18,7 @@ def judge(
 
     ``identical`` says that every video equals the baseline's, bit for bit.
     """
-    absent = _absent(measurement)
+    absent = _absent(measurement, bool(stored))
     if absent:
         return absent
     if measurement.kind is Kind.DISTANCE:
@@ -37,18 +37,24 @@ def judge(
     from pytest_vdb.gate import rules
 
     match measurement.kind:
-        case Kind.LATENCY:
+        case Kind.LATENCY | Kind.ENERGY:
             sessions = [list(s.values()) for s in stored]
             if any(value <= 0 for session in sessions for value in session):
-                return Verdict(
-                    State.UNMEASURED, "the baseline holds a time of 0: it never measured"
-                )
+                return Verdict(State.UNMEASURED, "the baseline holds a 0: it never measured")
             return rules.latency_screen(
-                measurement.numbers, sessions, tolerance=tolerance, guard_m=guard_m
+                measurement.numbers,
+                sessions,
+                tolerance=tolerance,
+                guard_m=guard_m,
+                rate=measurement.direction == "higher",
             )
         case Kind.MEMORY:
+            reported = measurement.provenance.version == REPORTED
             return rules.peak_memory(
-                measurement.numbers, [list(s.values()) for s in stored], tolerance=tolerance
+                measurement.numbers,
+                [list(s.values()) for s in stored],
+                tolerance=tolerance,
+                floor=rules.REPORTED_SLACK if reported else rules.MEMORY_SLACK,
             )
         case _:
             return rules.paired(
@@ -60,10 +66,15 @@ def judge(
             )
 
 
-def _absent(measurement: Measurement) -> Verdict | None:
+def _absent(measurement: Measurement, stored: bool) -> Verdict | None:
     match measurement.missing:
         case Missing.UNMEASURED:
             return Verdict(State.UNMEASURED, measurement.reason)
+        case Missing.NOT_APPLICABLE if stored:
+            # A source that no longer reports what it once did must not pass unseen.
+            return Verdict(
+                State.UNMEASURED, f"{measurement.reason}; yet the baseline has it for this workload"
+            )
         case Missing.NOT_APPLICABLE:
             return Verdict(State.NOT_APPLICABLE, measurement.reason)
         case Missing.NO_REFERENCE:

@@ -70,24 +70,34 @@ DEFAULTS: Mapping[str, str] = {
     # A shared CPU's wall clock has been seen to triple while its CPU time held still.
     "latency@cpu": "off",
     "latency.cpu": "25%",
+    "latency.first": "off",  # once a run: no spread to judge it by
+    "latency.compile": "off",
+    "latency.queue": "off",  # the other clients', not the model's
+    "throughput": "5%",
     "load": "off",
     "memory": "1%",
+    "memory@reported": "5%",  # an engine's or a server's own word
     "memory.reserved": "off",  # the caching allocator's, not the model's
+    "energy": "10%",
+    "energy@cpu": "off",  # a package's counter holds everything else that runs on it
     "score": "2%",
 }
 """Default tolerances by measurement name, then family, then kind; ``@cpu`` where that device
 differs. Figures and reasons are in docs/verdicts.md."""
 
+OWN = frozenset({"latency.cpu", "latency.first", "latency.compile", "latency.queue"})
+"""Measurements that a tolerance chosen for their family says nothing about."""
+
 
 def tolerance_for(name: str, kind: Kind, device: str, chosen: Mapping[str, str]) -> Tolerance:
     """What was chosen for measurement ``name`` or its family, or the default."""
     family = name.split(".")[0]
-    on_device = f"{name}@{device.split(':')[0]}"
-    keys = (name,) if family == "latency" else (name, family)
+    keys = (name,) if name in OWN else (name, family)
     for key in keys:
         if key in chosen:
             return Tolerance.parse(chosen[key])
-    for key in (on_device, *keys, kind.value):
+    where = device.partition(":")[0]
+    for key in (*(k for key in keys for k in (f"{key}@{where}", key)), kind.value):
         if key in DEFAULTS:
             return Tolerance.parse(DEFAULTS[key])
     return Tolerance(off=True)

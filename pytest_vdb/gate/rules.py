@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ GUARD_ALPHA = 0.01
 SESSION_SD = 0.02
 """Assumed session-to-session sd of log latency until enough sessions tell it themselves."""
 SESSION_SD_WEIGHT = 8
+REPORTED_SLACK = 256 * 2**20
+"""Bytes that an engine's or a server's own figure may rise by: it holds caches and contexts."""
+
 MEMORY_SLACK = 2 * 2**20
 """Bytes of peak memory that never matter: allocator rounding."""
 
@@ -143,19 +147,23 @@ def _fixed_set(gains: Any, limit: float, seen: dict[str, Any]) -> Verdict:
 
 
 def peak_memory(
-    new: Sequence[float], base: Sequence[Sequence[float]], *, tolerance: Tolerance
+    new: Sequence[float],
+    base: Sequence[Sequence[float]],
+    *,
+    tolerance: Tolerance,
+    floor: float = MEMORY_SLACK,
 ) -> Verdict:
     """Peak bytes against those of the stored sessions: exact, without a test.
 
     A regression is a smallest new peak above the largest stored one by more than the tolerance
-    and 2 MiB.
+    and ``floor`` bytes.
     """
     lowest = min(min(session) for session in base)
     highest = max(max(session) for session in base)
     if lowest <= 0:
         return Verdict(State.UNMEASURED, "the baseline holds a peak of 0 bytes: it never measured")
     margin = highest * tolerance.value if tolerance.relative else tolerance.value
-    slack = max(margin, MEMORY_SLACK)
+    slack = max(margin, floor)
     effect = max(new) / highest - 1
     seen: dict[str, Any] = {
         "effect": effect,
@@ -180,15 +188,30 @@ def fastest_half(values: Sequence[float]) -> float:
 
 
 def latency_screen(
-    new: Sequence[float], base: Sequence[Sequence[float]], *, tolerance: Tolerance, guard_m: int
+    new: Sequence[float],
+    base: Sequence[Sequence[float]],
+    *,
+    tolerance: Tolerance,
+    guard_m: int,
+    rate: bool = False,
 ) -> Verdict:
     """Run times against those of k stored sessions: a screen that clears, and rarely convicts.
+
+    ``rate``: the values are per second (videos a second), and are judged as seconds each.
 
     The session offset is the main noise, so its sd (pooled with an assumed 2 %) sets the interval.
     PASS where the slowdown is within the tolerance and certainly below twice it; a conviction
     needs five sessions and a tolerance of five times that sd, and is called unconfirmed: only
     base and candidate side by side on one machine can tell a slow change from a slow machine.
     """
+    if rate:
+        verdict = latency_screen(
+            [1 / value for value in new],
+            [[1 / value for value in session] for session in base],
+            tolerance=tolerance,
+            guard_m=guard_m,
+        )
+        return _as_rate(verdict)
     summaries = [fastest_half(session) for session in base]
     k = len(summaries)
     level = math.exp(sum(summaries) / k)
@@ -228,4 +251,18 @@ def latency_screen(
         f"slower than {sessions}, or too noisy to clear; the change or the machine: rerun on an "
         f"idle machine, or widen the tolerance beyond {math.expm1(change + reach) / 2:.0%}",
         **seen,
+    )
+
+
+def _as_rate(verdict: Verdict) -> Verdict:
+    """A verdict on seconds each, told as a change of how many a second."""
+    assert verdict.effect is not None
+    assert verdict.interval is not None
+    assert verdict.baseline is not None
+    low, high = verdict.interval
+    return replace(
+        verdict,
+        effect=1 / (1 + verdict.effect) - 1,
+        interval=(1 / (1 + high) - 1, 1 / (1 + low) - 1),
+        baseline=1 / verdict.baseline,
     )

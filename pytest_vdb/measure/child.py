@@ -13,7 +13,11 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from pytest_vdb import errors
@@ -36,18 +40,26 @@ LEASE_SECONDS = 1800.0
 
 
 class ChildProcess:
-    """Runs each job in a new process on ``devices`` leased GPUs (default: 1, or 0 on a CPU).
+    """Runs each job in a new process on leased devices: GPUs, or cores of a CPU.
 
-    ``wait`` is how many seconds to wait for free devices (None: as long as it takes). The limit
-    ``job.timeout`` starts anew with every event of the child and works wherever the child hangs.
-    Processes that the model starts die with the child unless they leave its process group.
+    ``devices`` is how many (default: as many as its model runs on; a model of one device shares
+    the cores of a CPU and leases none). ``wait`` is how many seconds to wait for free devices
+    (None: as long as it takes). ``keep`` leaves the child and its loaded model alive for the next
+    job of the same model, until `release` or another model's job. The limit ``job.timeout`` starts
+    anew with every event of the child and works wherever the child hangs. Processes that the model
+    starts die with the child unless they leave its process group.
     """
 
     name = "child"
 
-    def __init__(self, devices: int | None = None, wait: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self, devices: int | None = None, wait: float = LEASE_SECONDS, keep: bool = False
+    ) -> None:
         self.devices = devices
         self.wait = wait
+        self.keep = keep
+        self.loads = 0
+        self._live: _Live | None = None
 
     def run(self, job: Job, progress: Progress | None = None) -> Run:
         """Execute ``job`` in a child.
@@ -57,34 +69,71 @@ class ChildProcess:
         """
         if not hasattr(os, "waitid"):  # Windows, and macOS before Python 3.13
             raise BadSetting("the child runner needs Linux; use the in-process runner here")
-        from pytest_vdb.measure.group import Group
-        from pytest_vdb.parallel.lease import Lease
-
         count = self._count(job)
         folder = Path(job.folder).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JOB).write_text(json.dumps(job.to_json()))
+        file = folder / JOB
+        file.write_text(json.dumps(job.to_json()))
         tally = Tally(job, progress)
-        command = [sys.executable, "-m", __name__, str(folder / JOB)]
-        with Lease(count, wait=self.wait) as lease:
-            group = Group(command, lease.env, folder / LOG)
-            try:
-                with group:
-                    failure = _listen(group, tally)
-            finally:
-                _check_devices(lease, group)
+        live = self._reuse(job, file, tally) or self._start(job, file, count)
+        try:
+            failure = _listen(live, tally)
+        except BaseException:
+            self.release()
+            raise
+        if failure is None and tally.done and self.keep:
+            live.load = tally.load
+            return tally.run(self.name)
+        live.group.wait(GRACE)
+        self.release()
         if failure is not None:
             raise _as_error(failure)
         if not tally.done:
-            raise InfraError(_obituary(group, tally))
+            raise InfraError(_obituary(live.group, tally))
         return tally.run(self.name)
 
+    def release(self) -> None:
+        """End the child and give its devices back. Raises InfraError where they are not free."""
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stack.close()
+
     def close(self) -> None:
-        """Nothing outlives a run."""
+        """Nothing outlives the runner."""
+        self.release()
+
+    def _start(self, job: Job, file: Path, count: int) -> _Live:
+        from pytest_vdb.measure.group import Group
+        from pytest_vdb.parallel.lease import Lease
+
+        self.release()
+        command = [sys.executable, "-m", __name__, str(file)]
+        with ExitStack() as stack:
+            kind = job.device.partition(":")[0]
+            lease = stack.enter_context(Lease(count, wait=self.wait, kind=kind))
+            group = Group(command, lease.env, file.with_name(LOG))
+            stack.callback(_check_devices, lease, group)  # after the group is gone
+            stack.enter_context(group)
+            self._live = _Live(job.loading, group, stack.pop_all())
+        self.loads += 1
+        return self._live
+
+    def _reuse(self, job: Job, file: Path, tally: Tally) -> _Live | None:
+        """The live child, told to go on with ``file``, where it holds this very model."""
+        live = self._live
+        if live is None or live.loading != job.loading or not live.group.send(str(file)):
+            return None
+        tally({"event": "loaded", "seconds": live.load})
+        live.started = True
+        return live
 
     def _count(self, job: Job) -> int:
         kind, _, index = job.device.partition(":")
-        count = self.devices if self.devices is not None else int(kind != "cpu")
+        count = job.model.devices
+        if self.devices is not None:
+            count = self.devices
+        elif kind == "cpu" and count == 1:
+            count = 0
         if index and int(index) >= max(count, 1):
             raise BadSetting(
                 f"--vdb-device={job.device}: a child process counts its own leased devices from 0; "
@@ -93,25 +142,33 @@ class ChildProcess:
         return count
 
 
-def _listen(group: Group, tally: Tally) -> dict[str, Json] | None:
-    """Pass the child's events to ``tally`` until it ends; the ``failed`` event, if there was one.
+@dataclass
+class _Live:
+    """A child that holds a loaded model, or is about to load it, and all that ends with it."""
+
+    loading: str
+    group: Group
+    stack: ExitStack
+    load: float | None = None
+    started: bool = False
+
+
+def _listen(live: _Live, tally: Tally) -> dict[str, Json] | None:
+    """Pass the child's events to ``tally`` until the job ends; the ``failed`` event, if any.
 
     Raises GenerationTimeout.
     """
-    failure = None
     timeout = tally.job.timeout
-    startup = None if timeout is None else max(timeout, STARTUP)
-    for event in group.events(timeout, startup):
+    startup = timeout if timeout is None or live.started else max(timeout, STARTUP)
+    for event in live.group.events(timeout, startup):
         if event is None:
-            raise GenerationTimeout(f"{tally.too_slow}; {_log_tail(group.log)}")
+            raise GenerationTimeout(f"{tally.too_slow}; {_log_tail(live.group.log)}")
         if event["event"] == "failed":
-            failure = event
-            break
+            return event
         tally(event)
         if tally.done:
             break
-    group.wait(GRACE)
-    return failure
+    return None
 
 
 def _as_error(failure: dict[str, Json]) -> VdbError:
@@ -168,10 +225,15 @@ def main(argv: list[str]) -> int:
 
     The status is 0 where the parent was told ``done`` or ``failed``.
     """
+    from pytest_vdb.parallel.lease import pin
+
+    pin()  # before the first thread starts, which it would not bind
     file, events, alive = argv[0], int(argv[1]), int(argv[2])
     for pipe in (events, alive):
         os.set_inheritable(pipe, False)  # what the model starts must not keep them open
-    threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
+    files: SimpleQueue[str] = SimpleQueue()
+    files.put(file)
+    threading.Thread(target=_hear_parent, args=(alive, files), daemon=True).start()
 
     def emit(event: dict[str, Json]) -> None:
         line = json.dumps(event) + "\n"
@@ -180,13 +242,7 @@ def main(argv: list[str]) -> int:
             data = data[os.write(events, data) :]
 
     try:
-        job = Job.from_json(json.loads(Path(file).read_text()))
-        sys.path[:] = dict.fromkeys([*job.path, *sys.path])
-        from pytest_vdb.measure.execute import execute, import_libraries
-
-        import_libraries(job)
-        emit({"event": "started"})  # so that the load's time limit is the load's
-        execute(job, emit)
+        _work(files, emit)
     except VdbError as exc:
         emit({"event": "failed", "error": type(exc).__name__, "message": str(exc)})
     except Exception:
@@ -195,10 +251,40 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _work(files: SimpleQueue[str], emit: Callable[[dict[str, Json]], None]) -> None:
+    """Load the first job's model, and execute every job that follows with it."""
+    from pytest_vdb.measure.execute import execute, import_libraries, load
+
+    source = None
+    while True:
+        job = Job.from_json(json.loads(Path(files.get()).read_text()))
+        if source is None:
+            sys.path[:] = dict.fromkeys([*job.path, *sys.path])
+            import_libraries(job)
+            emit({"event": "started"})  # so that the load's time limit is the load's
+            source, seconds = load(job)
+            emit({"event": "loaded", "seconds": seconds})
+        execute(job, emit, source)
+
+
+def _hear_parent(alive: int, files: SimpleQueue[str]) -> None:
+    """Pass on the files of more jobs; at the end of the pipe, whose other end only the parent has,
+    kill the group."""
+    with os.fdopen(alive, closefd=False) as lines:
+        for line in lines:
+            files.put(line.rstrip("\n"))
+    _end_group()
+
+
 def _die_with_parent(alive: int) -> None:
     """Wait for the end of a pipe whose other end only the parent has, then kill the group."""
     while os.read(alive, 1):
         pass
+    _end_group()
+
+
+def _end_group() -> None:
+    """Kill this process and everything that it started and that stayed in its group."""
     if os.getpgrp() == os.getpid():  # never the group of somebody who started this by hand
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)

@@ -6,24 +6,21 @@ and written between them, outside the clock; the traced generation comes last an
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import Any
 
-from pytest_vdb.errors import BadSetting, InfraError, SourceError
+from pytest_vdb.errors import BadSetting, Unmeasured
 from pytest_vdb.measure.blame import blame_model
-from pytest_vdb.measure.clock import Lap, timed
-from pytest_vdb.measure.memory import cpu_allocator_peak, probe_for
+from pytest_vdb.measure.clock import timed
+from pytest_vdb.measure.energy import Meters, meters_for
+from pytest_vdb.measure.memory import cpu_allocator_peaks
 from pytest_vdb.measure.runner import Job, name_phase
+from pytest_vdb.measure.samples import Done, reported, write_sample
+from pytest_vdb.measure.stages import StageClock
 from pytest_vdb.models.sources import Output, Source, provides
-from pytest_vdb.records import Json, Prompt, Sample
-
-if TYPE_CHECKING:
-    import numpy as np
+from pytest_vdb.records import Json, Prompt
 
 Emit = Callable[[dict[str, Json]], None]
 
@@ -50,8 +47,8 @@ def execute(job: Job, emit: Emit, source: Source | None = None) -> None:
     else:
         holder = nullcontext(source)
     with holder, torch_threads(job.workload.options.get("num_threads")):
-        _generate_all(job, source, emit)
-    emit({"event": "done"})
+        throughput = _generate_all(job, source, emit)
+    emit({"event": "done", "throughput": throughput})
 
 
 def load(job: Job) -> tuple[Source, float]:
@@ -66,39 +63,104 @@ def load(job: Job) -> tuple[Source, float]:
 
 def import_libraries(job: Job) -> None:
     """Import what every load of this kind needs: seconds that are not the model's."""
-    if job.model.source == "factory":
+    if job.model.source in ("diffusers", "factory"):
         from diffusers import DiffusionPipeline  # noqa: F401
 
 
-def _generate_all(job: Job, source: Source, emit: Emit) -> None:
-    measurable = provides(job.model)
+def _generate_all(job: Job, source: Source, emit: Emit) -> float | None:
+    """Warm-up, timed samples and the traced generation; videos a second of a server."""
+    generation = Generation(job, source)
     first = job.workload.jobs[0]
-    if "latency" in measurable:
-        lap = _generate(job, source, "the warm-up generation", *first)[1]
-        emit({"event": "warm", "seconds": lap.wall})
-    probe = probe_for(job.device)
-    for index, (prompt, seed) in enumerate(job.workload.jobs):
-        probe.reset()
-        output, lap = _generate(job, source, "the generation", prompt, seed)
-        sample = write_sample(
-            job,
-            index,
-            output,
-            lap if "latency" in measurable else None,
-            probe.read() if "memory" in measurable else {},
-        )
-        del output  # a video of ours must not lie in memory beside the next generation
+    throughput = None
+    if "latency" in source.provides:
+        warm = generation("the warm-up generation", *first)
+        emit({"event": "warm", "seconds": warm.lap.wall if warm.lap else None})
+    if "throughput" in source.provides:
+        throughput = _concurrently(job, source, emit)
+    else:
+        for index, (prompt, seed) in enumerate(job.workload.jobs):
+            done = generation("the generation", prompt, seed)
+            sample = write_sample(job, index, done.output, done if source.provides else None)
+            del done  # a video of ours must not lie in memory beside the next generation
+            emit({"event": "sample", "sample": sample.to_json()})
+    if generation.clock is not None and job.device.partition(":")[0] == "cpu":
+        emit({"event": "traced", **generation.traced("the traced generation", *first)})
+    # Last, since an engine or a server may have told more with every video.
+    provided = provides(job.model) & source.provides
+    emit({"event": "source", "provides": sorted(provided), **generation.facts})
+    return throughput
+
+
+@cache
+def _meters(device: str) -> tuple[Meters, dict[str, float]]:
+    """The energy meters of ``device`` and its watts at rest, measured once a process."""
+    meters = meters_for(device)
+    return meters, meters.idle_power() if not meters.reason else {}
+
+
+class Generation:
+    """Calls a source with everything around it that measures: ``call(phase, prompt, seed)``.
+
+    From outside to inside: energy, whose counters are slow to read; the clock around the whole
+    call; the hooks that tell its stages apart.
+    """
+
+    def __init__(self, job: Job, source: Source) -> None:
+        self.job = job
+        self.source = source
+        pipeline = getattr(source, "pipeline", None)
+        self.clock = None if pipeline is None else StageClock(pipeline, job.device)
+        metered = "energy" in source.provides and pipeline is not None
+        self.meters, idle = _meters(job.device) if metered else (None, {})
+        self.facts: dict[str, Json] = {
+            "hooked": pipeline is not None,
+            "idle_power": idle,
+            "unmetered": self.meters.reason if self.meters else "",
+        }
+
+    def __call__(self, phase: str, prompt: Prompt, seed: int) -> Done:
+        """Raises what `blame.blame_model` makes of the model's own exceptions."""
+
+        def generate() -> Output:
+            with self.clock or nullcontext():
+                return self.source.generate(prompt, seed, self.job.workload.call)
+
+        with blame_model(self.job, name_phase(phase, prompt, seed)), self.meters or nullcontext():
+            output, lap = timed(generate, self.job.device)
+        energy = {}
+        if self.meters:
+            energy, self.facts["unmetered"] = self.meters.joules, self.meters.missed
+        if self.clock is None:
+            return reported(output, lap, energy)
+        return Done(output, lap, self.clock.stages, self.clock.steps, self.clock.memory, energy)
+
+    def traced(self, phase: str, prompt: Prompt, seed: int) -> dict[str, Json]:
+        """The CPU allocator's peaks of one untimed generation; None where the profile failed."""
+
+        def generate() -> None:
+            with blame_model(self.job, name_phase(phase, prompt, seed)):
+                self.source.generate(prompt, seed, self.job.workload.call)
+
+        try:
+            peak, stages = cpu_allocator_peaks(generate, self.clock)
+        except Unmeasured:
+            return {"cpu_peak": None, "cpu_stages": {}}
+        return {"cpu_peak": peak, "cpu_stages": stages}
+
+
+def _concurrently(job: Job, source: Any, emit: Emit) -> float:
+    """Every sample with ``options["concurrency"]`` requests in flight; videos a second."""
+    requests = job.workload.jobs
+    concurrency = job.workload.options.get("concurrency", 1)
+    with blame_model(job, f"the generation of {len(requests)} videos"):
+        outputs, seconds = source.generate_many(requests, job.workload.call, concurrency)
+    for index, output in enumerate(outputs):
+        if isinstance(output, BaseException):
+            with blame_model(job, name_phase("the generation", *requests[index])):
+                raise output
+        sample = write_sample(job, index, output, reported(output, None, {}))
         emit({"event": "sample", "sample": sample.to_json()})
-    if "memory" in measurable and job.device.partition(":")[0] == "cpu":
-        traced = partial(_generate, job, source, "the traced generation", *first)
-        emit({"event": "traced", "cpu_peak": cpu_allocator_peak(traced)})
-
-
-def _generate(
-    job: Job, source: Source, phase: str, prompt: Prompt, seed: int
-) -> tuple[Output, Lap]:
-    with blame_model(job, name_phase(phase, prompt, seed)):
-        return timed(lambda: source.generate(prompt, seed, job.workload.call), job.device)
+    return len(requests) / float(seconds)
 
 
 @contextmanager
@@ -117,99 +179,3 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def write_sample(
-    job: Job, index: int, output: Output, lap: Lap | None, memory: dict[str, int]
-) -> Sample:
-    """Quantise, count, hash and write one video; its files are named after ``index`` alone.
-
-    Raises SourceError for frames that are not (T, H, W, 3) of float or uint8, InfraError where
-    the folder cannot be written.
-    """
-    prompt, seed = job.workload.jobs[index]
-    where = f"prompt {prompt.id!r}, seed {seed} of model {job.model.name!r}"
-    frames, broken = quantised(output.frames, where)
-    latent = None if output.latent is None else _float32(output.latent)
-    if latent is not None:
-        broken += _nonfinite(latent)
-    return Sample(
-        prompt=prompt.id,
-        seed=seed,
-        frames=_save(job.folder, f"{index:04d}-frames.npy", frames),
-        frames_sha256=frames_sha256(frames),
-        shape=(frames.shape[0], frames.shape[1], frames.shape[2], 3),
-        latent=None if latent is None else _save(job.folder, f"{index:04d}-latent.npy", latent),
-        latent_sha256=None if latent is None else hashlib.sha256(latent.data).hexdigest(),
-        fps=output.fps,
-        nonfinite=broken,
-        wall=lap.wall if lap else None,
-        cpu=lap.cpu if lap else None,
-        memory=memory,
-        original=output.original,
-    )
-
-
-def quantised(frames: np.ndarray, where: str = "a video") -> tuple[np.ndarray, int]:
-    """Frames as contiguous uint8, and how many values were NaN or infinite before.
-
-    ``frames``: (T, H, W, 3), uint8 (taken as it is) or floating in [0, 1], which becomes
-    ``round(clip(x, 0, 1) * 255)``, halves to even; NaN becomes 0. Raises SourceError.
-    """
-    import numpy as np
-
-    shape = np.shape(frames)
-    if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
-        raise SourceError(
-            f"{where}: frames of shape {shape}, where (frames, height, width, 3) is needed; let "
-            "the pipeline give RGB frames of one video as an array"
-        )
-    if frames.dtype == np.uint8:
-        return np.ascontiguousarray(frames), 0
-    if not np.issubdtype(frames.dtype, np.floating):
-        raise SourceError(
-            f"{where}: frames of dtype {frames.dtype}; give floats in [0, 1] or uint8"
-        )
-    result = np.empty(shape, np.uint8)
-    broken = 0
-    for frame, target in zip(frames, result, strict=True):  # one at a time: a video may be large
-        broken += _nonfinite(frame)
-        scaled = np.clip(np.nan_to_num(frame.astype(np.float32), nan=0.0), 0, 1) * 255
-        target[...] = np.rint(scaled)
-    return result, broken
-
-
-def frames_sha256(frames: np.ndarray) -> str:
-    """Sha256 (hex) of ``"<T>,<H>,<W>,<C>;"`` in ASCII and then the frames' bytes in C order."""
-    head = ",".join(map(str, frames.shape)) + ";"
-    return hashlib.sha256(head.encode() + frames.tobytes()).hexdigest()
-
-
-def _nonfinite(values: np.ndarray) -> int:
-    import numpy as np
-
-    return int(values.size - np.count_nonzero(np.isfinite(values)))
-
-
-def _float32(latent: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    return np.ascontiguousarray(latent, np.float32)
-
-
-def _save(folder: str, name: str, array: np.ndarray) -> str:
-    """Write ``array`` so that the file is complete wherever it exists; its absolute path."""
-    import numpy as np
-
-    path = Path(folder).absolute() / name
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(part, path)
-    except OSError as exc:
-        raise InfraError(
-            f"cannot write {path}: {exc}; free space or choose another folder"
-        ) from exc
-    return str(path)

@@ -26,8 +26,9 @@ class Group:
     """``with Group(command, env, log) as group``: a child in a session of its own.
 
     The child gets two more arguments, the numbers of inherited pipes: it writes events to the
-    first, and the second ends when this process does. Its output goes to ``log``. After the block
-    every process of the group is killed and the child reaped, whatever happened.
+    first; the second brings it lines (`send`), and ends when this process does. Its output goes to
+    ``log``. After the block every process of the group is killed and the child reaped, whatever
+    happened.
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
@@ -99,6 +100,16 @@ class Group:
                 return
             elif deadline is not None and time.monotonic() >= deadline:
                 yield None
+
+    def send(self, line: str) -> bool:
+        """Tell the child one more line; False where it is dead."""
+        if self._has_ended():
+            return False
+        try:
+            os.write(self._alive, f"{line}\n".encode())
+        except BrokenPipeError:
+            return False
+        return True
 
     def wait(self, seconds: float) -> None:
         """Let the child end by itself, for at most ``seconds``."""

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 
-from pytest_vdb.errors import GenerationTimeout
+from pytest_vdb.errors import GenerationTimeout, OutOfMemory
 from pytest_vdb.measure.clock import Alarm
 from pytest_vdb.measure.execute import execute, import_libraries, load
 from pytest_vdb.measure.runner import Job, Progress, Tally
+from pytest_vdb.models.cache import Loaded, PipelineCache
 from pytest_vdb.models.sources import Source
 from pytest_vdb.records import Json, Run
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    source: Source
-    seconds: float
-
-
 class InProcess:
-    """Runs jobs in this process; a source is loaded once per (spec, device) and kept.
+    """Runs jobs in this process; a source is loaded once per (spec, device) and cached.
+
+    ``budget`` is how many bytes the loaded pipelines may take together (`PipelineCache`).
 
     ``job.timeout`` works by SIGALRM: in the main thread of a POSIX process alone (elsewhere
     BadSetting), and a hang inside one C call is seen only when that call returns. A model that
@@ -31,45 +27,56 @@ class InProcess:
 
     name = "inprocess"
 
-    def __init__(self) -> None:
-        self._sources: dict[tuple[str, str], _Loaded] = {}
+    def __init__(self, budget: int | None = None) -> None:
+        self.cache = PipelineCache(budget)
 
     def run(self, job: Job, progress: Progress | None = None) -> Run:
         """Execute ``job``; ``load`` is that of the one load, also in later runs."""
+        try:
+            return self._run(job, progress)
+        except OutOfMemory:
+            # What else is loaded may be what was in the way, and is not the model's fault.
+            if not self.cache.shrink():
+                raise
+        return self._run(job, progress)
+
+    def source(self, job: Job, holder: str) -> AbstractContextManager[Source]:
+        """The loaded source of ``job``'s model, which stays while ``holder`` is in the block."""
+        self._loaded(job)
+        return self.cache.lease(job.loading, holder)
+
+    @property
+    def loads(self) -> int:
+        return self.cache.loads
+
+    def release(self) -> None:
+        """Loaded pipelines stay: they cost nobody a device."""
+
+    def close(self) -> None:
+        """Close every source; the runner may be used again."""
+        self.cache.clear()
+
+    def _run(self, job: Job, progress: Progress | None) -> Run:
         loaded = self._loaded(job)
         tally = Tally(job, progress)
         tally({"event": "loaded", "seconds": loaded.seconds})
         try:
             with Alarm(job.timeout, lambda: tally.too_slow) as alarm:
                 execute(job, _restarting(alarm, tally), loaded.source)
-        except GenerationTimeout:
-            self._drop(job)  # it was interrupted anywhere: its state is not to be trusted
+        except (GenerationTimeout, OutOfMemory):
+            # Interrupted anywhere: its state is not to be trusted, nor what it still allocates.
+            self.cache.drop(job.loading)
             raise
         return tally.run(self.name)
 
-    def source(self, job: Job) -> Source:
-        """The loaded source of ``job``'s model on its device."""
-        return self._loaded(job).source
+    def _loaded(self, job: Job) -> Loaded:
+        import_libraries(job)  # before the time runs, which is meant for the load
 
-    def close(self) -> None:
-        """Close every source; the runner may be used again."""
-        while self._sources:
-            self._sources.popitem()[1].source.close()
-
-    def _loaded(self, job: Job) -> _Loaded:
-        key = _key(job)
-        if key not in self._sources:
-            import_libraries(job)  # before the time runs, which is meant for the load
+        def limited() -> tuple[Source, float]:
             with Alarm(job.timeout, lambda: Tally(job).too_slow):
-                self._sources[key] = _Loaded(*load(job))
-        return self._sources[key]
+                return load(job)
 
-    def _drop(self, job: Job) -> None:
-        self._sources.pop(_key(job)).source.close()
-
-
-def _key(job: Job) -> tuple[str, str]:
-    return json.dumps(job.model.to_json(), sort_keys=True), job.device
+        return self.cache.get(job.loading, job.device, limited, job.model.memory)
 
 
 def _restarting(alarm: Alarm, tally: Tally) -> Callable[[dict[str, Json]], None]:

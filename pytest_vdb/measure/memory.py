@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+from pytest_vdb.errors import Unmeasured
+from pytest_vdb.measure.stages import MARK, StageClock
 
 
 class MemoryProbe(Protocol):
@@ -64,20 +68,60 @@ def cpu_allocator_peak(call: Callable[[], object]) -> int:
     allocate. It is the running sum of torch.profiler's memory events in the order of their time.
     Profiling slows every operator, so nothing may be timed here.
     """
+    return cpu_allocator_peaks(call)[0]
+
+
+def cpu_allocator_peaks(
+    call: Callable[[], object], clock: StageClock | None = None
+) -> tuple[int, dict[str, int]]:
+    """`cpu_allocator_peak` of ``call()``, and its peak during each stage that ``clock`` sees.
+
+    A stage's peak is the most that was held while it ran, which includes what earlier stages left:
+    the largest of them is the whole call's. Without a clock there are no stages. The clock must
+    not be running; its own ``stages`` are empty afterwards. Raises Unmeasured where the profile
+    lost a change of stage.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     gc.collect()  # garbage of before must not be freed, and counted, in the middle
+    traced: AbstractContextManager[list[str]] = clock.traced() if clock else nullcontext([])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as session:
-        call()
+        with traced as stages:
+            call()
     assert session.profiler is not None
     assert session.profiler.kineto_results is not None
-    changes = [
-        (event.start_ns(), event.nbytes())
-        for event in session.profiler.kineto_results.events()
-        if event.name() == "[memory]" and event.device_type().name == "CPU"
-    ]
+    changes: list[tuple[int, int | None]] = []  # a time, and bytes or a change of stage
+    for event in session.profiler.kineto_results.events():
+        if event.name() == MARK:
+            changes.append((event.start_ns(), None))
+        elif event.name() == "[memory]" and event.device_type().name == "CPU":
+            changes.append((event.start_ns(), event.nbytes()))
+    marks = sum(change is None for _, change in changes)
+    if clock and marks != len(stages) + 1:
+        raise Unmeasured(
+            f"torch's profile holds {marks} of {len(stages) + 1} changes of stage, so the memory "
+            "of the stages is not known; run the workload with fewer steps"
+        )
+    return _peaks(sorted(changes, key=lambda change: change[0]), stages)
+
+
+def _peaks(
+    changes: Iterable[tuple[int, int | None]], stages: Sequence[str]
+) -> tuple[int, dict[str, int]]:
+    """The highest running sum of ``changes``, and that of each stage.
+
+    None among them begins the next of ``stages``, and once more ends the last one.
+    """
     held = peak = 0
-    for _, change in sorted(changes, key=lambda item: item[0]):
-        held += change
-        peak = max(peak, held)
-    return peak
+    by_stage: dict[str, int] = {}
+    left = iter(stages)
+    stage = None
+    for _, change in changes:
+        if change is None:
+            stage = next(left, None)
+        else:
+            held += change
+            peak = max(peak, held)
+        if stage is not None:
+            by_stage[stage] = max(held, by_stage.get(stage, held))
+    return peak, by_stage

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 from pytest_vdb.models.sources import provides
@@ -28,6 +29,12 @@ class Job(Record):
     timeout: float | None = None
     path: tuple[str, ...] = ()
 
+    @property
+    def loading(self) -> str:
+        """What decides whether two jobs can share one loaded model, as one text."""
+        model = replace(self.model, call={}).to_json()
+        return json.dumps([model, self.device, self.path], sort_keys=True)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
         return cls(
@@ -45,11 +52,18 @@ class Runner(Protocol):
 
     ``run`` raises SourceError (the model under test failed), OutOfMemory, GenerationTimeout or
     InfraError (a lost worker); samples finished before stay readable in the job's folder.
+    ``release`` gives back what need not wait for the end of the session.
     """
 
     name: str
 
+    @property
+    def loads(self) -> int:
+        """How many models were loaded so far."""
+
     def run(self, job: Job, progress: Progress | None = None) -> Run: ...
+
+    def release(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -59,8 +73,9 @@ class Tally:
     """What a runner has heard of one job so far: events in, a `Run` out.
 
     An event is a JSON-able dict: ``{"event": "loaded", "seconds"}``, ``{"event": "warm",
-    "seconds"}``, ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak"}``,
-    ``{"event": "done"}``. Others say that something goes on and change nothing.
+    "seconds"}``, ``{"event": "source", ...}`` (fields of `Run` that the loaded source decides),
+    ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak", "cpu_stages"}``,
+    ``{"event": "done", "throughput"}``. Others say that something goes on and change nothing.
     """
 
     job: Job
@@ -68,6 +83,12 @@ class Tally:
     load: float | None = None
     first_call: float | None = None
     cpu_peak: int | None = None
+    cpu_stages: dict[str, int] = field(default_factory=dict)
+    provides: frozenset[str] = frozenset()
+    hooked: bool = False
+    idle_power: dict[str, float] = field(default_factory=dict)
+    unmetered: str = ""
+    throughput: float | None = None
     samples: list[Sample] = field(default_factory=list)
     loaded: bool = False
     done: bool = False
@@ -76,6 +97,9 @@ class Tally:
         match event["event"]:
             case "loaded":
                 self.load, self.loaded = event["seconds"], True
+            case "source":
+                self.provides, self.hooked = frozenset(event["provides"]), event["hooked"]
+                self.idle_power, self.unmetered = event["idle_power"], event["unmetered"]
             case "warm":
                 self.first_call = event["seconds"]
             case "sample":
@@ -83,9 +107,9 @@ class Tally:
                 if self.progress is not None:
                     self.progress(len(self.samples), len(self.job.workload.jobs))
             case "traced":
-                self.cpu_peak = event["cpu_peak"]
+                self.cpu_peak, self.cpu_stages = event["cpu_peak"], event["cpu_stages"]
             case "done":
-                self.done = True
+                self.done, self.throughput = True, event["throughput"]
 
     @property
     def phase(self) -> str:
@@ -122,7 +146,12 @@ class Tally:
             load=self.load,
             first_call=self.first_call,
             cpu_peak=self.cpu_peak,
-            facts={"runner": runner},
+            cpu_stages=self.cpu_stages,
+            provides=self.provides,
+            hooked=self.hooked,
+            idle_power=self.idle_power,
+            throughput=self.throughput,
+            facts={"runner": runner, "unmetered": self.unmetered},
         )
 
 

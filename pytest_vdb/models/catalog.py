@@ -1,10 +1,15 @@
-"""The models that need no download: what ``--vdb-model`` knows by name."""
+"""What ``--vdb-model`` knows by name, without importing any of it.
+
+First the tiny models, which need no download, then the families at full size.
+"""
 
 from __future__ import annotations
 
+from pytest_vdb.models.families import FAMILIES
+from pytest_vdb.models.twins import TWINS
 from pytest_vdb.records import ModelSpec
 
-CATALOG: tuple[ModelSpec, ...] = (
+EMBEDDED: tuple[ModelSpec, ...] = (
     ModelSpec(
         name="tiny-wan",
         source="factory",
@@ -19,6 +24,7 @@ CATALOG: tuple[ModelSpec, ...] = (
         },
         options={"num_threads": 1},
         summary="WanPipeline of diffusers, 1.4 million seeded random weights",
+        pipeline="WanPipeline",
     ),
     ModelSpec(
         name="tiny-ltx",
@@ -35,5 +41,16 @@ CATALOG: tuple[ModelSpec, ...] = (
         },
         options={"num_threads": 1},
         summary="LTXPipeline of diffusers, 1.4 million seeded random weights",
+        pipeline="LTXPipeline",
     ),
 )
+
+CATALOG: tuple[ModelSpec, ...] = (*EMBEDDED, *TWINS, *FAMILIES)
+
+_GUARDRAIL = "its class builds no pipeline without the package `cosmos_guardrail`"
+NO_TWIN: dict[str, str] = {
+    "cosmos-1.0-7b": _GUARDRAIL,
+    "cosmos-predict2-2b": _GUARDRAIL,
+    "cosmos-predict2.5-2b": _GUARDRAIL,
+}
+"""Why a family has no tiny twin."""

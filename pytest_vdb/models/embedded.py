@@ -93,7 +93,7 @@ def tiny_wan(seed: int = 0) -> WanPipeline:
 
     pipeline = WanPipeline(
         tokenizer=ByT5Tokenizer(),
-        text_encoder=UMT5EncoderModel(UMT5Config(**_text_config())),
+        text_encoder=UMT5EncoderModel(UMT5Config(**text_config())),
         vae=AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         transformer=WanTransformer3DModel(
@@ -105,7 +105,7 @@ def tiny_wan(seed: int = 0) -> WanPipeline:
             freq_dim=64,
         ),
     )
-    return _finished(pipeline, seed, grain=0.5)
+    return finished(pipeline, seed, grain=0.5)
 
 
 def tiny_ltx(seed: int = 1) -> LTXPipeline:
@@ -124,7 +124,7 @@ def tiny_ltx(seed: int = 1) -> LTXPipeline:
 
     pipeline = LTXPipeline(
         tokenizer=ByT5Tokenizer(),
-        text_encoder=T5EncoderModel(T5Config(**_text_config())),
+        text_encoder=T5EncoderModel(T5Config(**text_config())),
         vae=AutoencoderKLLTXVideo(
             latent_channels=16,
             block_out_channels=(8, 8, 8, 8),
@@ -144,10 +144,10 @@ def tiny_ltx(seed: int = 1) -> LTXPipeline:
             caption_channels=DIM,
         ),
     )
-    return _finished(pipeline, seed, grain=0.2)
+    return finished(pipeline, seed, grain=0.2)
 
 
-def _text_config() -> dict[str, Any]:
+def text_config() -> dict[str, Any]:
     """A T5 as small as its tokenizer (384 bytes and sentinels) lets it be."""
     return {
         "vocab_size": 384,
@@ -160,7 +160,8 @@ def _text_config() -> dict[str, Any]:
     }
 
 
-def _finished(pipeline: Any, seed: int, grain: float) -> Any:
+def finished(pipeline: Any, seed: int, grain: float) -> Any:
+    """``pipeline`` with seeded weights and without a progress bar."""
     seed_weights(pipeline, seed, grain)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -1,42 +1,65 @@
-"""What a function gives: ``package.module:function``, called without arguments."""
+"""What a function gives: ``package.module:function``, a diffusers pipeline or an engine."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from pytest_vdb.errors import SourceError, nearest
+from pytest_vdb.models.engine import EngineSource, parameters_of
+from pytest_vdb.models.loading import apply
 from pytest_vdb.models.pipeline import PipelineSource
 from pytest_vdb.models.sources import Source
 from pytest_vdb.records import ModelSpec
 
 
 def open_factory(spec: ModelSpec, device: str = "cpu") -> Source:
-    """Call the function that ``spec.location`` names; its pipeline on ``device`` in ``spec.dtype``.
+    """Call the function that ``spec.location`` names, and take what it gives as a source.
+
+    The function gets what it has a parameter for: ``device`` (text), ``dtype`` (torch's),
+    ``devices`` (how many), and entries of ``spec.options`` by name. A pipeline goes to ``device``
+    in ``spec.dtype`` and the other options are applied to it (`loading.apply`). Anything else is
+    an engine, which puts itself where it belongs.
 
     What the function raises passes as it is. Raises SourceError for one that cannot be called or
-    gives something else than a pipeline, and for a dtype that does not exist.
+    gives neither, for a dtype that does not exist, and for options that neither the function nor
+    a pipeline takes; BadSetting for options that cannot mean anything.
     """
     dtype = torch_dtype(spec)
-    pipeline = _factory(spec.location)()
-    if not isinstance(pipeline, DiffusionPipeline):
-        raise SourceError(
-            f"{spec.location} gave a {type(pipeline).__name__}; let it return a "
-            "diffusers.DiffusionPipeline"
-        )
-    pipeline.to(device)
+    function = _factory(spec.location)
+    named = set(parameters_of(function))
+    offered = {**spec.options, "device": device, "dtype": dtype, "devices": spec.devices}
+    made = function(**{name: value for name, value in offered.items() if name in named})
+    rest = {name: value for name, value in spec.options.items() if name not in named}
+    if isinstance(made, DiffusionPipeline):
+        _cast(made, dtype)
+        apply(made, replace(spec, options=rest), device)
+        return PipelineSource(spec, made)
+    engine = EngineSource(spec, made)
+    for name, value in rest.items():
+        if name != "num_threads" and value not in (None, False):  # threads are the runner's
+            engine.close()
+            raise SourceError(
+                f"{name}={value} does nothing for model {spec.name!r}: {spec.location} gives an "
+                f"engine and takes no {name!r}; add that parameter to the function, or leave the "
+                "option out"
+            )
+    return engine
+
+
+def _cast(pipeline: DiffusionPipeline, dtype: torch.dtype) -> None:
     for component in pipeline.components.values():
         # One that has the dtype may keep some layers in float32 on purpose.
         if isinstance(component, torch.nn.Module) and getattr(component, "dtype", 0) != dtype:
             component.to(dtype=dtype)
-    return PipelineSource(spec, pipeline)
 
 
-def _factory(location: str) -> Callable[[], Any]:
+def _factory(location: str) -> Callable[..., Any]:
     """The function that ``location`` names. Raises SourceError."""
     module_name, _, function_name = location.partition(":")
     try:
@@ -57,8 +80,8 @@ def _factory(location: str) -> Callable[[], Any]:
     function = getattr(module, function_name)
     if not callable(function):
         raise SourceError(
-            f"{location} is a {type(function).__name__}; name a function without arguments that "
-            "gives a diffusers pipeline"
+            f"{location} is a {type(function).__name__}; name a function that gives a "
+            "diffusers pipeline or an engine"
         )
     return function
 

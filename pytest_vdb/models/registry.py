@@ -1,9 +1,13 @@
-"""Which model a name means, without importing any of them."""
+"""Which model a name means, without importing or downloading any of them."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from pytest_vdb.errors import BadSetting, UnknownModel, nearest
 from pytest_vdb.models.catalog import CATALOG
@@ -11,7 +15,22 @@ from pytest_vdb.models.sources import PROVIDES
 from pytest_vdb.records import CONTROL, ModelSpec
 
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-TEXTS = ("name", "source", "location", "revision", "dtype", "summary")
+HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
+URL = re.compile(r"https?://[!-~]*")
+INDEX = "model_index.json"  # what makes a folder a saved pipeline
+WAYS = (
+    "give a name that `vdb models` lists, a hub id (org/name), a folder with a model_index.json, "
+    "package.module:function, or the URL of a video API"
+)
+TEXTS = (
+    *("name", "source", "location", "revision", "dtype", "summary"),
+    *("weights", "pipeline", "task", "output", "licence", "twin"),
+)
+CHOICES = {
+    "source": tuple(PROVIDES),
+    "weights": ("pretrained", "random"),
+    "task": ("text-to-video", "image-to-video"),
+}
 
 
 class Registry:
@@ -33,19 +52,65 @@ class Registry:
         return tuple(self._specs)
 
     def find(self, name: str) -> ModelSpec:
-        """The model called ``name``, or the factory that ``package.module:function`` names.
+        """The model that ``name`` means; the first of these that fits:
 
-        Raises UnknownModel. A factory is not imported here, so one that does not exist is found
-        missing only when it is loaded.
+        a known name, the URL of a video API, a folder that holds a saved pipeline, a hub id
+        ``org/name`` with or without ``@revision``, or a function ``package.module:function``.
+        Raises UnknownModel. Nothing is imported or downloaded here, so a function, a repository
+        or a server that does not exist is found missing only when it is loaded.
         """
         if name in self._specs:
             return self._specs[name]
+        if URL.fullmatch(name):
+            return self._own(_endpoint(name), "server")
+        if name.startswith((".", "/", "~")) or Path(name, INDEX).is_file():
+            return self._own(_folder(name), "local")
+        if hub := HUB.fullmatch(name):
+            return self._hub(hub[1], hub[2] or "")
         if FACTORY.fullmatch(name):
             return ModelSpec(name=name, source="factory", location=name)
+        close = nearest(name, self._specs)
+        hint = close + " Or " if close.startswith("did you mean") else ""
+        raise UnknownModel(f"there is no model {name!r}: {hint}{WAYS}")
+
+    def _hub(self, location: str, revision: str) -> ModelSpec:
+        """The entry that has this repository, or the repository with its class's own defaults.
+
+        A revision is not part of the name: two revisions are compared with one baseline.
+        """
+        entries = [s for s in self._specs.values() if s.source == "diffusers"]
+        for spec in entries:
+            if spec.location.lower() == location.lower():
+                return replace(spec, revision=revision or spec.revision)
+        return ModelSpec(location, "diffusers", location, revision)
+
+    def _own(self, spec: ModelSpec, prefix: str) -> ModelSpec:
+        """``spec`` under a name that no known model has, whose baselines are its own."""
+        taken = {known.slug for known in self._specs.values()}
+        return replace(spec, name=f"{prefix}-{spec.name}") if spec.slug in taken else spec
+
+
+def _folder(name: str) -> ModelSpec:
+    """A saved pipeline, under its folder's name: the same on every machine."""
+    folder = Path(os.path.expanduser(name)).resolve()  # pathlib's raises for an unknown user
+    if not (folder / INDEX).is_file():
+        what = "holds no model_index.json" if folder.is_dir() else "is no folder"
         raise UnknownModel(
-            f"there is no model {name!r}: {nearest(name, self._specs)} (or name a function of your "
-            "own that gives a diffusers pipeline, as package.module:function)"
+            f"{name!r} {what}: give a folder that save_pretrained of a pipeline wrote "
+            "(recorded videos are given by --vdb-videos)"
         )
+    return ModelSpec(folder.name, "diffusers", str(folder))
+
+
+def _endpoint(url: str) -> ModelSpec:
+    """A server's API, named by its host and path without what may be secret in a URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an address with a broken bracket
+        parts = urlsplit("")
+    if not parts.hostname:
+        raise UnknownModel(f"{url!r} names no host; write e.g. http://localhost:8000")
+    return ModelSpec(f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}", "endpoint", url)
 
 
 def gather(results: Iterable[object]) -> list[ModelSpec]:
@@ -78,6 +143,17 @@ def _problem(spec: ModelSpec) -> str:
             return f"{field} is no dict"
     if not spec.name.strip() or CONTROL.search(spec.name):
         return "name is empty or holds control characters"
-    if spec.source not in PROVIDES:
-        return f"there is no source {spec.source!r}; {nearest(spec.source, PROVIDES)}"
+    for field, known in CHOICES.items():
+        if (value := getattr(spec, field)) not in known:
+            return f"there is no {field} {value!r}; {nearest(value, known)}"
+    if not isinstance(spec.audio, bool):
+        return "audio is neither True nor False"
+    if not _positive(spec.devices):
+        return "devices is no whole number from 1"
+    if spec.memory is not None and not _positive(spec.memory):
+        return "memory is no whole number of bytes (or None: not known)"
     return ""
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

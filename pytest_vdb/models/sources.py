@@ -70,12 +70,17 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-PIPELINE = frozenset({"latency", "stages", "load", "memory", "energy", "latent", "quality"})
+SERVE = "serve:"
+"""How the location of an endpoint begins that is a command to start, not a URL."""
+
+PIPELINE = frozenset(
+    {"latency", "cpu_time", "stages", "load", "memory", "energy", "latent", "quality"}
+)
 
 PROVIDES: dict[str, frozenset[str]] = {
     "diffusers": PIPELINE,
     "factory": PIPELINE,
-    "endpoint": frozenset({"latency", "throughput", "stages", "memory", "quality"}),
+    "endpoint": frozenset({"latency", "throughput", "load", "stages", "memory", "quality"}),
     "recorded": frozenset({"quality"}),
 }
 """What each kind of source can measure at most; the rest is NOT_APPLICABLE, never a red test."""

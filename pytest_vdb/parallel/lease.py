@@ -20,6 +20,9 @@ from filelock import FileLock, Timeout
 
 from pytest_vdb.errors import InfraError
 
+CORES = "PYTEST_VDB_CPUS"
+"""The environment variable with the numbers of a lease's cores, such as ``0,1``."""
+
 PAUSE = 0.2  # seconds between two attempts, randomised so that two waiters do not march in step
 
 
@@ -38,6 +41,19 @@ def visible_devices() -> list[str]:
         present = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
         allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
         return present if allowed is None else choose(present, allowed, _mig_exists)
+
+
+def usable_cores() -> list[str]:
+    """The CPU cores that this process may use, as ``cpu0``, ``cpu1``, ..."""
+    if hasattr(os, "sched_getaffinity"):
+        return [f"cpu{core}" for core in sorted(os.sched_getaffinity(0))]
+    return [f"cpu{core}" for core in range(os.cpu_count() or 1)]
+
+
+def pin() -> None:
+    """Keep this process, and what it starts, to the cores that a lease gave it (`CORES`)."""
+    if cores := os.environ.get(CORES):
+        os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
 
 
 def choose(present: Sequence[str], allowed: str, mig_exists: Any = lambda uuid: False) -> list[str]:
@@ -61,9 +77,11 @@ def choose(present: Sequence[str], allowed: str, mig_exists: Any = lambda uuid: 
 class Lease:
     """``with Lease(k) as lease``: ``k`` devices that no other lease of this user holds.
 
-    ``devices`` are their UUIDs. ``among`` limits the choice (default: ``visible_devices()``);
-    ``wait`` is how many seconds to wait for free devices (None: as long as it takes). Devices are
-    taken all or none, so two leases cannot wait for each other. ``k = 0`` is for work on a CPU.
+    ``devices`` are UUIDs of GPUs, or with ``kind="cpu"`` names of cores (``cpu0``). ``among``
+    limits the choice (default: ``visible_devices()`` or ``usable_cores()``); ``wait`` is how many
+    seconds to wait for free devices (None: as long as it takes). Devices are taken all or none, so
+    two leases cannot wait for each other. ``k = 0`` is for work on a CPU that shares its cores.
+    With several devices comes a free port, for their processes to meet at.
 
     The locks are files in a folder of the user's below the system's temporary folder
     (``folder`` replaces it); the operating system frees them when the holder dies. Processes that
@@ -78,29 +96,35 @@ class Lease:
         among: Sequence[str] | None = None,
         wait: float | None = None,
         folder: Path | None = None,
+        kind: str = "cuda",
     ) -> None:
         self.count = count
+        self.kind = kind
         self.devices: tuple[str, ...] = ()
         self._among = among
         self._wait = wait
         self._folder = folder
         self._held = ExitStack()
+        self._meet: dict[str, str] = {}
 
     @property
     def env(self) -> dict[str, str]:
-        """What a child process needs in its environment; with no devices it sees none."""
-        return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)}
+        """What a child process needs in its environment; with no GPUs it sees none.
+
+        Cores are in `CORES`; of several devices, ``MASTER_ADDR`` and ``MASTER_PORT`` say where
+        their processes meet, as torch.distributed reads them.
+        """
+        if self.kind != "cpu":
+            return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices), **self._meet}
+        cores = ",".join(device.removeprefix("cpu") for device in self.devices)
+        return {"CUDA_VISIBLE_DEVICES": "", **({CORES: cores} if cores else {}), **self._meet}
 
     def __enter__(self) -> Self:
         if self.count == 0:
             return self
-        among = list(visible_devices() if self._among is None else self._among)
+        among = self._choice()
         if len(among) < self.count:
-            raise InfraError(
-                f"{self.count} NVIDIA device(s) are needed and {len(among)} are visible "
-                f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}): run "
-                "where nvidia-smi lists them, or with --vdb-device=cpu"
-            )
+            raise InfraError(self._too_few(among))
         deadline = None if self._wait is None else time.monotonic() + self._wait
         while not self._take(among):
             if deadline is not None and time.monotonic() >= deadline:
@@ -109,10 +133,12 @@ class Lease:
                     f"{self._wait:g} s: other runs hold their locks in {self._locks}"
                 )
             time.sleep(PAUSE * random.uniform(0.5, 1.5))
+        if self.count > 1:
+            self._meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.ports(1)[0])}
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.devices = ()
+        self.devices, self._meet = (), {}
         self._held.close()
 
     def ports(self, count: int) -> tuple[int, ...]:
@@ -132,9 +158,11 @@ class Lease:
     def processes(self) -> set[int]:
         """Ids of the processes that compute on the leased devices, as NVML tells them.
 
-        Empty where the driver does not tell (some virtual GPUs). Raises InfraError for a device
-        that NVML cannot reach any more.
+        Empty for cores, and where the driver does not tell (some virtual GPUs). Raises InfraError
+        for a device that NVML cannot reach any more.
         """
+        if self.kind == "cpu":
+            return set()
         with _nvml() as nvml:
             if nvml is None:
                 return set()
@@ -146,6 +174,23 @@ class Lease:
             except nvml.NVMLError as exc:
                 raise InfraError(f"NVML cannot ask {', '.join(self.devices)}: {exc}") from exc
             return {process.pid for processes in running for process in processes}
+
+    def _choice(self) -> list[str]:
+        if self._among is not None:
+            return list(self._among)
+        return usable_cores() if self.kind == "cpu" else visible_devices()
+
+    def _too_few(self, among: Sequence[str]) -> str:
+        if self.kind == "cpu":
+            return (
+                f"{self.count} CPU cores are needed and this process may use {len(among)}: run "
+                "where it may use more, or with fewer devices (ModelSpec.devices)"
+            )
+        return (
+            f"{self.count} NVIDIA device(s) are needed and {len(among)} are visible "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}): run "
+            "where nvidia-smi lists them, or with --vdb-device=cpu"
+        )
 
     def _take(self, among: Sequence[str]) -> bool:
         """Hold ``count`` of ``among``, or none."""

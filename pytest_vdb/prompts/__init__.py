@@ -1,79 +1,131 @@
-"""Prompt suites: which texts a workload asks for."""
+"""Prompt suites: which texts, and which conditioning images, a workload asks for."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from pytest_vdb.errors import UnknownPrompts, nearest
-from pytest_vdb.records import CONTROL, Prompt
+from pytest_vdb.prompts import vbench
+from pytest_vdb.prompts.files import decoded, folder, parse, text_prompt, unique
+from pytest_vdb.prompts.files import prompt_id as prompt_id
+from pytest_vdb.records import Prompt, digest
+
+# Texts, ids, images and tags of a version never change: whoever changes them writes the next one,
+# and a test holds the hash of each. The version is for people; a workload's own hash already holds
+# every text and image.
+SHIPPED = {
+    "smoke": ("1", "the fewest prompts that gate statistically"),
+    "standard": ("1", "balanced over subject, action, camera, style, count, colour, relation"),
+    "motion": ("1", "camera, rigid, periodic, fluid and articulated motion, and near stillness"),
+    "long": ("1", "pairs that differ at their end alone, from 60 to 650 tokens"),
+    "images": ("1", "image-to-video from photographs that scikit-image ships"),
+}
+FILE = r".+\.(?:jsonl|csv|txt|json)"
+NAME = re.compile(rf"(?:(?P<file>{FILE})|(?P<suite>[^:]+))(?::(?P<tag>.+))?", re.IGNORECASE)
 
 
-def prompt_id(text: str) -> str:
-    """Eight hex digits of the text's sha256: stable when other prompts change."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+@dataclass(frozen=True)
+class Suite:
+    """What there is to say of a suite. ``sha256`` is over its lines as JSON, so that line ends
+    don't matter; ``axes`` are the first words of its tags. ``n`` and ``sha256`` are None for a
+    suite that is not installed.
+    """
+
+    name: str
+    version: str
+    summary: str
+    n: int | None
+    sha256: str | None
+    axes: tuple[str, ...]
 
 
 def suites() -> tuple[str, ...]:
     """Names of the shipped suites."""
-    files = resources.files(__name__).iterdir()
-    return tuple(sorted(f.name.removesuffix(".jsonl") for f in files if f.name.endswith(".jsonl")))
+    return tuple(SHIPPED)
+
+
+def describe() -> tuple[Suite, ...]:
+    """Every suite that a name can ask for; no image is read, nothing is imported.
+
+    Raises UnknownPrompts where the installed ``vbench`` package is broken.
+    """
+    return (*(_describe(name) for name in SHIPPED), _describe_vbench())
 
 
 def load(which: str | Sequence[str], root: Path) -> tuple[Prompt, ...]:
-    """The prompts of a suite's name, of a ``.jsonl`` or ``.txt`` file under ``root``, or of texts.
+    """The prompts that ``which`` names; paths are relative to ``root``, pytest's root folder.
 
-    A JSON line holds ``prompt`` and optionally ``id``. Raises UnknownPrompts.
+    ``which`` is a suite (``"standard"``), a file (``.jsonl``, ``.csv``, ``.txt``, or VBench's own
+    ``.json``), a folder of images (``"stills/"``), ``"vbench"``, or a list of texts. A suite or a
+    file with a tag behind a colon gives the prompts that have it: ``"motion:kind:fluid"``,
+    ``"vbench:scene"``, ``"mine.csv:night"``. The tag ``kind`` alone means every ``kind:...``.
+
+    Images become absolute paths with their sha256. Raises UnknownPrompts for whatever is not
+    there, cannot be read, holds a prompt twice, or names an image outside of its root.
     """
     if not isinstance(which, str):
-        return _unique([Prompt(prompt_id(text), text) for text in which], "the list")
-    if which.endswith((".jsonl", ".txt")):
-        path = root / which
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnknownPrompts(f"prompts {path} cannot be read: {error}") from None
-        return _parse(text, str(path), as_json=which.endswith(".jsonl"))
-    if which not in suites():
+        return unique([text_prompt(text, "the list") for text in which], "the list")
+    if which.endswith(("/", "\\")):
+        return folder(root / which)
+    name = NAME.fullmatch(which)
+    if name is None or name["suite"]:
+        prompts = _suite(name["suite"] if name else which, root)
+    else:
+        prompts = _file(root / name["file"], root)
+    return _tagged(prompts, name["tag"], which) if name and name["tag"] else prompts
+
+
+def _file(path: Path, root: Path) -> tuple[Prompt, ...]:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return vbench.read(path)
+    return parse(decoded(path), suffix, str(path), (path.parent, root))
+
+
+def _suite(name: str, root: Path) -> tuple[Prompt, ...]:
+    if name == "vbench":
+        return vbench.read(vbench.installed())
+    if name not in SHIPPED:
+        slash = f"write {name + '/'!r} for the images of that folder, or "
+        hint = slash if (root / name).is_dir() else ""
         raise UnknownPrompts(
-            f"there is no prompt suite {which!r}: {nearest(which, suites())} "
-            f"(or name a .jsonl or .txt file, or give a list of texts)"
+            f"there is no prompt suite {name!r}: {nearest(name, (*SHIPPED, 'vbench'))} "
+            f"({hint}name a .jsonl, .csv or .txt file, or give a list of texts)"
         )
-    text = resources.files(__name__).joinpath(f"{which}.jsonl").read_text(encoding="utf-8")
-    return _parse(text, which, as_json=True)
+    return parse(_shipped(name), ".jsonl", f"suite {name!r}", ())
 
 
-def _parse(text: str, where: str, *, as_json: bool) -> tuple[Prompt, ...]:
-    prompts = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        if not as_json:
-            prompts.append(Prompt(prompt_id(line.strip()), line.strip()))
-            continue
-        try:
-            data = json.loads(line)
-            ours = prompt_id(data["prompt"])  # also refuses what is no text
-            prompt = Prompt(str(data.get("id") or ours), data["prompt"])
-            if CONTROL.search(prompt.id):
-                raise ValueError("an id is a name")
-            prompts.append(prompt)
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            raise UnknownPrompts(
-                f'{where}, line {number} is no prompt; write {{"prompt": "a text"}}'
-            ) from None
-    return _unique(prompts, where)
+def _tagged(prompts: tuple[Prompt, ...], tag: str, which: str) -> tuple[Prompt, ...]:
+    chosen = tuple(p for p in prompts if any(f"{t}:".startswith(f"{tag}:") for t in p.tags))
+    if not chosen:
+        known = {tag for prompt in prompts for tag in prompt.tags}
+        raise UnknownPrompts(f"prompts {which!r}: none has the tag {tag!r}: {nearest(tag, known)}")
+    return chosen
 
 
-def _unique(prompts: list[Prompt], where: str) -> tuple[Prompt, ...]:
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.id in seen:
-            raise UnknownPrompts(f"{where} holds prompt {prompt.id!r} ({prompt.text!r}) twice")
-        seen.add(prompt.id)
-    if not prompts:
-        raise UnknownPrompts(f"{where} holds no prompts")
-    return tuple(prompts)
+def _shipped(name: str) -> str:
+    return resources.files(__name__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
+
+
+def _describe(name: str) -> Suite:
+    version, summary = SHIPPED[name]
+    lines = [json.loads(line) for line in _shipped(name).splitlines()]
+    axes = dict.fromkeys(tag.partition(":")[0] for line in lines for tag in line.get("tags", ()))
+    return Suite(name, version, summary, len(lines), digest(lines), tuple(axes))
+
+
+def _describe_vbench() -> Suite:
+    try:
+        path = vbench.installed()
+    except UnknownPrompts:
+        return Suite("vbench", "", f"VBench's prompts ({vbench.INSTALL})", None, None, ())
+    prompts = vbench.read(path)
+    tags = dict.fromkeys(tag for prompt in prompts for tag in prompt.tags)
+    sha256 = digest([prompt.to_json() for prompt in prompts])
+    summary = "VBench's prompts by dimension, from the installed package"
+    return Suite("vbench", "", summary, len(prompts), sha256, tuple(tags))

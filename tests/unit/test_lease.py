@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pytest_vdb.errors import InfraError
-from pytest_vdb.parallel.lease import Lease, choose, visible_devices
+from pytest_vdb.parallel.lease import Lease, choose, usable_cores, visible_devices
 
 PRESENT = ["GPU-aa11", "GPU-ab22", "GPU-cc33"]
 TWO = ["GPU-one", "GPU-two"]
@@ -163,3 +163,52 @@ def test_a_lock_folder_that_is_a_link_is_refused(tmp_path, monkeypatch):
     (tmp_path / f"pytest-vdb-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InfraError, match="not yours"):
         Lease(1, TWO).__enter__()
+
+
+CORES = ["cpu3", "cpu5"]
+
+
+def test_cores_are_leased_by_name_and_never_shared(tmp_path):
+    with Lease(2, CORES, folder=tmp_path, kind="cpu") as lease:
+        assert lease.devices == tuple(CORES)
+        assert lease.env["PYTEST_VDB_CPUS"] == "3,5"
+        assert lease.env["CUDA_VISIBLE_DEVICES"] == ""
+        assert lease.processes() == set()
+        with pytest.raises(InfraError, match="did not become free"):
+            Lease(1, CORES, wait=0, folder=tmp_path, kind="cpu").__enter__()
+    with Lease(1, CORES, wait=0, folder=tmp_path, kind="cpu") as one:
+        assert one.devices == ("cpu3",)
+
+
+def test_work_that_shares_the_cores_leases_none():
+    with Lease(0, kind="cpu") as lease:
+        assert lease.env == {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_more_cores_than_there_are_is_an_error():
+    count = len(usable_cores()) + 1
+    with (
+        pytest.raises(InfraError, match=rf"{count} CPU cores are needed"),
+        Lease(count, kind="cpu"),
+    ):
+        pass
+
+
+def test_a_process_keeps_to_its_cores(tmp_path):
+    code = "import os; from pytest_vdb.parallel.lease import pin; pin(); " + (
+        "print(sorted(os.sched_getaffinity(0)))"
+    )
+    with Lease(1, usable_cores()[-1:], folder=tmp_path, kind="cpu") as lease:
+        env = {**os.environ, **lease.env}
+        seen = subprocess.check_output([sys.executable, "-c", code], env=env, text=True)
+        assert seen.strip() == f"[{lease.env['PYTEST_VDB_CPUS']}]"
+
+
+@pytest.mark.parametrize(("kind", "devices"), [("cuda", TWO), ("cpu", CORES)])
+def test_several_devices_come_with_a_place_to_meet(tmp_path, kind, devices):
+    with Lease(2, devices, folder=tmp_path, kind=kind) as lease:
+        assert lease.env["MASTER_ADDR"] == "127.0.0.1"
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", int(lease.env["MASTER_PORT"])))
+    with Lease(1, devices, folder=tmp_path, kind=kind) as one:
+        assert "MASTER_PORT" not in one.env

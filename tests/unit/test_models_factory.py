@@ -14,11 +14,13 @@ from PIL import Image
 from pytest_vdb.errors import SourceError
 from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.models.open import open_source
-from pytest_vdb.models.pipeline import PipelineSource, _frames, captured_latent
+from pytest_vdb.models.pipeline import PipelineSource, captured_latent, frames_of
 from pytest_vdb.records import ModelSpec, Prompt
 
 FOX = Prompt("fox", "a red fox runs through snow")
-WAN, LTX = CATALOG
+WAN, LTX = (
+    next(spec for spec in CATALOG if spec.name == name) for name in ("tiny-wan", "tiny-ltx")
+)
 FAST = {**WAN.call, "num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
 
 
@@ -160,7 +162,7 @@ def test_layers_kept_in_float32_on_purpose_stay_so(module: str, tmp_path: Path) 
         ("pytest_vdb.nothing:build", r"no module 'pytest_vdb.nothing'"),
         ("mine_for_vdb:buidl", r"has no 'buidl'.*did you mean 'build'"),
         ("mine_for_vdb:NUMBER", r"is a int; name a function"),
-        ("mine_for_vdb:build", r"gave a int; .*DiffusionPipeline"),
+        ("mine_for_vdb:build", r"gave a int; .*DiffusionPipeline or an engine"),
     ],
 )
 def test_a_wrong_factory_says_why(module: str, location: str, message: str) -> None:
@@ -175,7 +177,7 @@ def test_what_a_factory_itself_fails_on_is_not_hidden(module: str) -> None:
 
 def test_frames_of_every_form_become_channels_last() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
-    assert np.array_equal(_frames([Image.fromarray(p) for p in pixels]), pixels)
+    assert np.array_equal(frames_of([Image.fromarray(p) for p in pixels]), pixels)
     floats = pixels.astype(np.float32) / 255
-    assert np.array_equal(_frames(floats), floats)
-    assert np.array_equal(_frames(torch.from_numpy(floats).movedim(-1, 1)), floats)
+    assert np.array_equal(frames_of(floats), floats)
+    assert np.array_equal(frames_of(torch.from_numpy(floats).movedim(-1, 1)), floats)

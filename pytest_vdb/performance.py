@@ -1,0 +1,373 @@
+"""Latency, memory and energy: what each measurement is, and its series from a finished run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+
+from pytest_vdb.environment import package
+from pytest_vdb.errors import BadSetting, Unmeasured, nearest
+from pytest_vdb.gate.policy import tolerance_for
+from pytest_vdb.models.sources import provides
+from pytest_vdb.records import (
+    REPORTED,
+    Kind,
+    Measurement,
+    Missing,
+    ModelSpec,
+    Provenance,
+    Run,
+    Sample,
+    Value,
+)
+
+STAGES = ("text_encode", "image_encode", "denoise", "decode", "other")
+"""The stages that the hooks tell apart; an engine may report others."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one measurement is: how it is taken, and where it lies in a sample or in the run.
+
+    ``needs`` is the word of ``Source.provides`` without which it is NOT_APPLICABLE. ``sample``
+    reads one sample's value, ``once`` the whole run's; None means that it was not measured.
+    """
+
+    how: str
+    unit: str
+    kind: Kind
+    headline: str
+    needs: str
+    sample: Callable[[Sample], float | None] | None = None
+    once: Callable[[Run], float | None] | None = None
+    direction: str = "lower"
+
+
+def _first_beyond_warm(run: Run) -> float | None:
+    """Seconds of the first call beyond the median warm one."""
+    times = [s.wall for s in run.samples if s.wall is not None]
+    return max(0.0, run.first_call - median(times)) if run.first_call and times else None
+
+
+FIGURES: Mapping[str, Figure] = {
+    "latency": Figure(
+        "wall clock around one warm generation, device synchronised before and after",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "latency",
+        lambda s: s.wall,
+    ),
+    "latency.cpu": Figure(
+        "process CPU time of one warm generation, all threads",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "cpu_time",
+        lambda s: s.cpu,
+    ),
+    "latency.step": Figure(
+        "median time from one scheduler step to the next within one generation",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "stages",
+        lambda s: median(s.steps) if s.steps else None,
+    ),
+    "latency.queue": Figure(
+        "from the request until the server began, as polled by the client",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "throughput",
+        lambda s: s.queue,
+    ),
+    "latency.first": Figure(
+        "wall clock of the first generation after the load",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "latency",
+        once=lambda run: run.first_call,
+    ),
+    "latency.compile": Figure(
+        "the first generation beyond the median warm one",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "latency",
+        once=_first_beyond_warm,
+    ),
+    "load": Figure(
+        "wall clock of the load and the move to the device, libraries imported before",
+        "s",
+        Kind.LATENCY,
+        "median",
+        "load",
+        once=lambda run: run.load,
+    ),
+    "throughput": Figure(
+        "videos by the wall clock from the first request to the last answer",
+        "1/s",
+        Kind.LATENCY,
+        "median",
+        "throughput",
+        once=lambda run: run.throughput,
+        direction="higher",
+    ),
+    "memory.peak": Figure(
+        "largest allocation of torch's CUDA allocator during one warm generation",
+        "B",
+        Kind.MEMORY,
+        "max",
+        "memory",
+        lambda s: s.memory.get("allocated"),
+    ),
+    "memory.reserved": Figure(
+        "largest reservation of torch's CUDA allocator during one warm generation",
+        "B",
+        Kind.MEMORY,
+        "max",
+        "memory",
+        lambda s: s.memory.get("reserved"),
+    ),
+    "memory.cpu_peak": Figure(
+        "peak of torch's CPU allocator over one traced, untimed generation; not device memory",
+        "B",
+        Kind.MEMORY,
+        "max",
+        "memory",
+        once=lambda run: run.cpu_peak,
+    ),
+    "energy": Figure(
+        "joules by the devices' own counters over one warm generation, idle power subtracted",
+        "J",
+        Kind.ENERGY,
+        "median",
+        "energy",
+    ),
+    "energy.gross": Figure(
+        "joules by the devices' own counters over one warm generation, idle power included",
+        "J",
+        Kind.ENERGY,
+        "median",
+        "energy",
+        lambda s: sum(s.energy.values()) if s.energy else None,
+    ),
+    "energy.co2": Figure(
+        "joules by the devices' own counters, idle power subtracted, times the grid's intensity",
+        "g",
+        Kind.ENERGY,
+        "median",
+        "energy",
+    ),
+}
+
+NAMES = (
+    *FIGURES,
+    *(f"latency.{stage}" for stage in STAGES),
+    *(f"memory.{stage}" for stage in STAGES),
+    *(f"memory.cpu_{stage}" for stage in STAGES),
+)
+"""What every model may have; an engine may have other stages, and ``memory.rank<n>``."""
+
+
+def figure(name: str) -> Figure:
+    """What the measurement ``name`` is. Raises BadSetting."""
+    if name in FIGURES:
+        return FIGURES[name]
+    family, _, part = name.partition(".")
+    if rank := re.fullmatch(r"rank(\d+)", part):
+        return Figure(
+            f"peak memory that rank {rank[1]} reports",
+            "B",
+            Kind.MEMORY,
+            "max",
+            "memory",
+            lambda s: s.memory.get(f"rank.{rank[1]}"),
+        )
+    if family == "memory" and part.startswith("cpu_"):
+        stage = part.removeprefix("cpu_")
+        return replace(
+            FIGURES["memory.cpu_peak"],
+            how=f"peak of torch's CPU allocator while {stage} ran in one traced generation",
+            once=lambda run: run.cpu_stages.get(stage),
+        )
+    if family == "memory" and part:
+        return replace(
+            FIGURES["memory.peak"],
+            how=f"largest allocation of torch's CUDA allocator while {part} ran",
+            sample=lambda s: s.memory.get(f"stage.{part}"),
+        )
+    if family == "latency" and part:
+        how = f"exclusive time of {part} in one warm generation"
+        return Figure(how, "s", Kind.LATENCY, "median", "stages", lambda s: s.stages.get(part))
+    raise BadSetting(f"there is no measurement {name!r}: {nearest(name, NAMES)}")
+
+
+def known(name: str) -> bool:
+    """Whether a tolerance may be set for ``name``: an engine's own stage needs only be a word."""
+    word = re.fullmatch(r"(?:latency|memory)\.([a-z][a-z0-9_]*)", name)
+    return name in NAMES or name == "memory" or (word is not None and not _close(name))
+
+
+def _close(name: str) -> bool:
+    return nearest(name, NAMES).startswith("did you mean")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where a run was made, and what that rules out.
+
+    ``label`` is the device as a provenance says it, ``crowded`` why latency cannot be measured
+    here, ``grid`` g CO2 a kWh, ``tolerance`` what was chosen by measurement name.
+    """
+
+    device: str
+    label: str
+    crowded: str = ""
+    grid: float | None = None
+    tolerance: Mapping[str, str] | None = None
+
+
+def absent(name: str, spec: ModelSpec, where: Conditions) -> Measurement | None:
+    """The measurement where it is known before anything is generated that there is none."""
+    what = figure(name)
+    on_cpu = where.device == "cpu"
+    if what.needs not in provides(spec):
+        why = f"a model of source {spec.source!r} has no {what.needs}"
+        return _nothing(name, where, Missing.NOT_APPLICABLE, why)
+    if not on_cpu and name.startswith("memory.cpu_"):
+        why = f"the model runs on {where.device}; see vdb.memory"
+        return _nothing(name, where, Missing.NOT_APPLICABLE, why)
+    if what.kind is Kind.LATENCY and name != "load" and where.crowded:
+        return _nothing(name, where, Missing.UNMEASURED, where.crowded)
+    return None
+
+
+def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measurement:
+    """The measurement ``name`` of a finished run; without values it says why."""
+    what = figure(name)
+    if what.needs not in run.provides:
+        why = f"{spec.name} reports no {what.needs}"
+        return _nothing(name, where, Missing.NOT_APPLICABLE, why)
+    try:
+        values = list(_values(name, what, run, where))
+    except Unmeasured as why:
+        return _nothing(name, where, Missing.UNMEASURED, str(why))
+    if not values:
+        return _nothing(name, where, *_why_nothing(name, spec, run, where))
+    lacking = [s.key for s in run.samples] if what.once is None else []
+    if lacking and len(values) < len(lacking):
+        taken = {value.key for value in values}
+        why = f"not measured for {', '.join(key for key in lacking if key not in taken)}"
+        return _nothing(name, where, Missing.UNMEASURED, why)
+    measurement = _measurement(name, where, values, reported=_reported(name, run))
+    if why := _too_coarse(measurement, spec, where):
+        return _nothing(name, where, Missing.UNMEASURED, why)
+    return measurement
+
+
+def _values(name: str, what: Figure, run: Run, where: Conditions) -> Iterator[Value]:
+    if what.once is not None:
+        if (number := what.once(run)) is not None:
+            yield Value("", None, number)
+        return
+    read = what.sample or (lambda s: _net(s, run.idle_power))
+    if name == "energy.co2" and where.grid is None:
+        return
+    for sample in run.samples:
+        if (number := read(sample)) is not None:
+            yield Value(
+                sample.prompt,
+                sample.seed,
+                _grams(number, where) if name == "energy.co2" else number,
+            )
+
+
+def _grams(joules: float, where: Conditions) -> float:
+    from pytest_vdb.measure.carbon import grams
+
+    assert where.grid is not None
+    return grams(joules, where.grid)
+
+
+def _net(sample: Sample, idle: Mapping[str, float]) -> float | None:
+    """Joules beyond what the same meters draw at rest. Raises Unmeasured."""
+    if not sample.energy or sample.wall is None:
+        return None
+    from pytest_vdb.measure.energy import net
+
+    return sum(net(sample.energy, idle, sample.wall).values())
+
+
+def _why_nothing(name: str, spec: ModelSpec, run: Run, where: Conditions) -> tuple[Missing, str]:
+    """Which kind of absence it is that no sample has a value, and why."""
+    family, _, part = name.partition(".")
+    if family == "memory" and where.device == "cpu" and not part.startswith("cpu_"):
+        why = "a CPU has no device memory; vdb.memory.cpu_peak is its allocator's peak"
+        return Missing.NOT_APPLICABLE, why
+    if name == "energy.co2" and where.grid is None:
+        return Missing.UNMEASURED, "the grid's intensity is not known; give --vdb-grid=G_PER_KWH"
+    if family == "energy":
+        return Missing.UNMEASURED, run.facts.get("unmetered") or "the meters gave no value"
+    if family in ("latency", "memory") and part in STAGES:
+        stages = dict.fromkeys(stage for s in run.samples for stage in s.stages)
+        if stages:
+            why = f"{spec.name} has no stage {part}; it has {', '.join(stages)}"
+            return Missing.NOT_APPLICABLE, why
+    return Missing.UNMEASURED, "the runner gave no value for it"
+
+
+def unknown_stage(name: str, run: Run) -> str:
+    """What is wrong with the stage in ``latency.<stage>``, or nothing: a typo must not pass."""
+    family, _, part = name.partition(".")
+    stage = part.removeprefix("cpu_") if family == "memory" else part
+    stages = dict.fromkeys((*STAGES, *(stage for s in run.samples for stage in s.stages)))
+    if name in FIGURES or stage in stages or re.fullmatch(r"rank\d+", part):
+        return ""
+    return f"there is no stage {stage!r}: {nearest(stage, stages)}"
+
+
+def _reported(name: str, run: Run) -> bool:
+    """Whether the number is the engine's or the server's own word."""
+    return not run.hooked and figure(name).needs in ("memory", "stages")
+
+
+def _too_coarse(measurement: Measurement, spec: ModelSpec, where: Conditions) -> str:
+    """Why a polled latency says nothing: its resolution is over a quarter of the tolerance."""
+    interval = spec.options.get("poll_interval") if spec.source == "endpoint" else None
+    if interval is None or measurement.name != "latency":
+        return ""
+    name, kind = measurement.name, measurement.kind
+    tolerance = tolerance_for(name, kind, where.device, where.tolerance or {})
+    typical = median(measurement.numbers)
+    allowed = tolerance.value * (typical if tolerance.relative else 1)
+    if tolerance.off or interval <= allowed / 4:
+        return ""
+    return (
+        f"the server is asked every {interval:g} s, which is over a quarter of the tolerance "
+        f"({tolerance} is {allowed:.3g} s); give --vdb-set poll_interval={allowed / 4:.2g} or less"
+    )
+
+
+def _measurement(
+    name: str, where: Conditions, values: Iterable[Value], *, reported: bool = False
+) -> Measurement:
+    what = figure(name)
+    how = what.how if not reported else f"reported by the model itself: {name}"
+    provenance = Provenance(
+        how,
+        version=REPORTED if reported else "1",
+        device=where.label,
+        package=f"torch {package('torch')}",
+    )
+    return Measurement(
+        name, what.unit, what.direction, what.kind, what.headline, tuple(values), provenance
+    )
+
+
+def _nothing(name: str, where: Conditions, missing: Missing, reason: str) -> Measurement:
+    return replace(_measurement(name, where, ()), missing=missing, reason=reason)

@@ -1,0 +1,189 @@
+"""An engine of two cooperating processes: its leases and figures, and that it leaves nothing."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pytest_vdb.errors import GenerationTimeout, InfraError, SourceError
+from pytest_vdb.measure.child import ChildProcess
+from pytest_vdb.measure.runner import Job
+from pytest_vdb.models.open import open_source
+from pytest_vdb.parallel.lease import Lease, usable_cores
+from pytest_vdb.records import ModelSpec, Prompt, Workload
+
+EXAMPLE = Path(__file__).parents[2] / "examples/two-ranks"
+CALL = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
+ONE = {"num_threads": 1}
+
+pytestmark = pytest.mark.skipif(
+    len(usable_cores()) < 2, reason="two ranks need two cores that this process may use"
+)
+
+FAULTY = '''
+"""The example's engine, with one that the prompt can harm."""
+import os, signal, threading
+from pathlib import Path
+
+from engine import TwoRanks
+
+PIDS = Path(__file__).parent / "pids"
+
+
+class Faulty(TwoRanks):
+    def __call__(self, prompt, **arguments):
+        harm = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}.get(prompt)
+        if harm is not None:
+            PIDS.write_text(f"{os.getpid()} {self.worker.pid}")
+            arguments["num_inference_steps"] = 1000  # it is in the middle of them when it happens
+            threading.Timer(0.5, os.kill, (self.worker.pid, harm)).start()
+        return super().__call__(prompt, **arguments)
+
+
+def build(num_threads):
+    return Faulty(num_threads)
+'''
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the repository under test."""
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "engine.py").write_text((EXAMPLE / "engine.py").read_text())
+    (folder / "faulty_two_ranks.py").write_text(FAULTY)
+    return folder
+
+
+@pytest.fixture
+def pids(repository: Path) -> Callable[[], list[int]]:
+    """The two ranks of the engine that was harmed."""
+    (repository / "pids").unlink(missing_ok=True)
+    return lambda: [int(pid) for pid in (repository / "pids").read_text().split()]
+
+
+@pytest.fixture
+def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """Makes a job of the engine; nobody else holds locks where it looks for them."""
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(locks))
+
+    def make(*prompts: str, timeout: float | None = None, seeds: tuple[int, ...] = (7,)) -> Job:
+        spec = ModelSpec("pair", "factory", "faulty_two_ranks:build", options=ONE, devices=2)
+        asked = tuple(Prompt(prompt, prompt) for prompt in prompts)
+        workload = Workload(asked, seeds, CALL, options=ONE)
+        return Job(spec, workload, str(tmp_path / "run"), timeout=timeout, path=(str(repository),))
+
+    return make
+
+
+def all_gone(pids: list[int], within: float = 0.0) -> bool:
+    deadline = time.monotonic() + within
+    while True:
+        alive = [p for p in pids if psutil.pid_exists(p)]
+        running = [p for p in alive if psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+        if not running or time.monotonic() >= deadline:
+            return not running
+        time.sleep(0.02)
+
+
+def test_two_ranks_hold_two_cores_and_report_both(job: Callable[..., Job]) -> None:
+    held: list[int] = []
+
+    def look(done: int, total: int) -> None:
+        """Whether the cores can be leased now, and who computes."""
+        free = len(usable_cores()) - 2
+        with pytest.raises(InfraError, match="did not become free"):
+            Lease(free + 1, wait=0, kind="cpu").__enter__()
+        with Lease(free, wait=0, kind="cpu"):
+            pass
+        ranks = [p for p in psutil.Process().children(recursive=True) if "-c" in p.cmdline()]
+        held.extend(len(p.cpu_affinity()) for p in ranks if "spawn_main" in str(p.cmdline()))
+
+    asked = job("a red fox", seeds=(0, 1))
+    run = ChildProcess().run(asked, look)
+    assert held == [2, 2]  # rank 1 keeps to the two leased cores, in both samples
+    with Lease(len(usable_cores()), wait=0, kind="cpu"):
+        pass
+    assert {"stages", "memory"} <= run.provides
+    assert run.cpu_peak is None  # nothing is traced in one process of two
+    for sample in run.samples:
+        assert sample.memory["allocated"] == max(sample.memory[f"rank.{n}"] for n in (0, 1))
+        assert min(sample.memory.values()) > 50e6  # Python with torch
+        assert sample.wall > 0
+        assert sum(sample.stages.values()) == pytest.approx(sample.wall, rel=0.01)
+        assert len(sample.steps) == 2
+
+    single = open_source(ModelSpec("one", "factory", "pytest_vdb.models.embedded:tiny_wan"))
+    (prompt, seed), sample = asked.workload.jobs[1], run.samples[1]
+    alone = np.rint(single.generate(prompt, seed, CALL).frames * 255)
+    assert np.abs(np.load(sample.frames) - alone).max() <= 1
+
+
+def test_the_end_of_one_rank_ends_the_run_and_the_other(
+    job: Callable[..., Job], pids: Callable[[], list[int]], tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        ChildProcess().run(job("quiet", "kill", timeout=60))
+    assert time.monotonic() - started < 60
+    assert "the generation of prompt 'kill' with seed 7 of model 'pair'" in str(caught.value)
+    assert "rank 1 ended with status -9" in str(caught.value)
+    assert len(pids()) == 2
+    assert all_gone(pids())
+    assert (tmp_path / "run/0000-frames.npy").exists()  # that of the sample before
+
+
+def test_a_timeout_ends_both_ranks(job: Callable[..., Job], pids: Callable[[], list[int]]) -> None:
+    """Rank 1 is stopped, so that rank 0 waits for it in a collective, deep in C."""
+    with pytest.raises(GenerationTimeout, match="prompt 'stop' with seed 7"):
+        ChildProcess().run(replace(job("quiet", "stop"), timeout=15))
+    assert len(pids()) == 2
+    assert all_gone(pids())
+
+
+def test_a_killed_pytest_leaves_neither_rank(
+    job: Callable[..., Job], pids: Callable[[], list[int]], repository: Path
+) -> None:
+    code = (
+        "import json, sys; from pytest_vdb.measure.child import ChildProcess; "
+        "from pytest_vdb.measure.runner import Job; "
+        "ChildProcess().run(Job.from_json(json.loads(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(job("stop").to_json())]
+    folder = {"TMPDIR": str(repository)}  # for its locks
+    parent = subprocess.Popen(command, env={**os.environ, **folder})
+    try:
+        deadline = time.monotonic() + 60
+        while not (repository / "pids").exists() or len(pids()) < 2:
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not any(all_gone([pid]) for pid in pids())
+    finally:
+        parent.kill()
+        parent.wait()
+    assert all_gone(pids(), within=5)
+
+
+def test_the_example_runs_as_its_readme_says(tmp_path: Path) -> None:
+    folder = tmp_path / "two-ranks"
+    folder.mkdir()
+    for file in EXAMPLE.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    env = {key: value for key, value in os.environ.items() if key != "CI"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
