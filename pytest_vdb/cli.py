@@ -40,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
     metrics = commands.add_parser("metrics", help="list the metrics that vdb.score() knows")
     metrics.set_defaults(run=_metrics)
+    prompts = commands.add_parser("prompts", help="list the prompt suites that tests may name")
+    prompts.set_defaults(run=_prompts)
     videos = commands.add_parser(
         "videos",
         help="build a folder for --vdb-videos from real generated clips (pytest-vdb[videos])",
@@ -72,12 +74,12 @@ def _installed() -> list[ModelSpec]:
     """
     from importlib.metadata import entry_points
 
-    import pluggy
+    import pytest
 
     from pytest_vdb import hookspecs
     from pytest_vdb.models.registry import gather
 
-    manager = pluggy.PluginManager("pytest")
+    manager = pytest.PytestPluginManager()
     manager.add_hookspecs(hookspecs)
     for entry in entry_points(group="pytest11"):
         needs = (entry.dist and entry.dist.requires) or []
@@ -88,9 +90,7 @@ def _installed() -> list[ModelSpec]:
         try:
             manager.register(entry.load(), entry.name)
         except Exception as error:
-            raise BadSetting(
-                f"the pytest plugin {entry.value} cannot be loaded: {error}"
-            ) from error
+            raise BadSetting(f"pytest plugin {entry.value} cannot be loaded: {error}") from error
     return gather(manager.hook.pytest_vdb_models())
 
 
@@ -122,6 +122,18 @@ def _metrics(_: argparse.Namespace) -> None:
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         print(f"{spec.name:{width}}  {spec.direction:6} is better  {spec.summary}")
+
+
+def _prompts(_: argparse.Namespace) -> None:
+    from pytest_vdb.prompts import describe
+
+    for suite in describe():
+        size = "not installed" if suite.n is None else f"{suite.n} prompts"
+        known = f"version {suite.version}, sha256 {suite.sha256[:12]}" if suite.sha256 else ""
+        print(f"{suite.name:9} {size:13} {suite.summary}")
+        for line in (known, f"tags: {', '.join(suite.axes)}" if suite.axes else ""):
+            if line:
+                print(f"{'':23} {line}")
 
 
 def _videos(options: argparse.Namespace) -> None:

@@ -255,8 +255,8 @@ def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measure
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
     try:
         values = list(_values(name, what, run, where))
-    except Unmeasured as why:
-        return _nothing(name, where, Missing.UNMEASURED, str(why))
+    except Unmeasured as error:
+        return _nothing(name, where, Missing.UNMEASURED, str(error))
     if not values:
         return _nothing(name, where, *_why_nothing(name, spec, run, where))
     lacking = [s.key for s in run.samples] if what.once is None else []
@@ -265,7 +265,7 @@ def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measure
         why = f"not measured for {', '.join(key for key in lacking if key not in taken)}"
         return _nothing(name, where, Missing.UNMEASURED, why)
     measurement = _measurement(name, where, values, reported=_reported(name, run))
-    if why := _too_coarse(measurement, spec, where):
+    if why := _too_coarse(measurement, run, where):
         return _nothing(name, where, Missing.UNMEASURED, why)
     return measurement
 
@@ -311,6 +311,9 @@ def _why_nothing(name: str, spec: ModelSpec, run: Run, where: Conditions) -> tup
         return Missing.NOT_APPLICABLE, why
     if name == "energy.co2" and where.grid is None:
         return Missing.UNMEASURED, "the grid's intensity is not known; give --vdb-grid=G_PER_KWH"
+    if family == "memory" and not run.hooked and any(s.memory for s in run.samples):
+        told = dict.fromkeys(key for s in run.samples for key in s.memory)
+        return Missing.NOT_APPLICABLE, f"{spec.name} reports {', '.join(told)} alone"
     if family == "energy":
         return Missing.UNMEASURED, run.facts.get("unmetered") or "the meters gave no value"
     if family in ("latency", "memory") and part in STAGES:
@@ -336,21 +339,18 @@ def _reported(name: str, run: Run) -> bool:
     return not run.hooked and figure(name).needs in ("memory", "stages")
 
 
-def _too_coarse(measurement: Measurement, spec: ModelSpec, where: Conditions) -> str:
+def _too_coarse(measurement: Measurement, run: Run, where: Conditions) -> str:
     """Why a polled latency says nothing: its resolution is over a quarter of the tolerance."""
-    interval = spec.options.get("poll_interval") if spec.source == "endpoint" else None
-    if interval is None or measurement.name != "latency":
+    if "resolution" not in run.facts or measurement.name != "latency":
         return ""
+    from pytest_vdb.models.server_report import too_coarse
+
     name, kind = measurement.name, measurement.kind
     tolerance = tolerance_for(name, kind, where.device, where.tolerance or {})
-    typical = median(measurement.numbers)
-    allowed = tolerance.value * (typical if tolerance.relative else 1)
-    if tolerance.off or interval <= allowed / 4:
+    if tolerance.off:
         return ""
-    return (
-        f"the server is asked every {interval:g} s, which is over a quarter of the tolerance "
-        f"({tolerance} is {allowed:.3g} s); give --vdb-set poll_interval={allowed / 4:.2g} or less"
-    )
+    seconds = tolerance.value * (median(measurement.numbers) if tolerance.relative else 1)
+    return too_coarse(float(run.facts["resolution"]), seconds) or ""
 
 
 def _measurement(

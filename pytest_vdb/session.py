@@ -111,7 +111,9 @@ class VdbSession:
         if s.serve is not None:
             if s.weights == "random":
                 raise BadSetting("--vdb-weights=random: a server loads its own weights")
-            spec = replace(spec, source="endpoint", location=f"{SERVE}{s.serve}")
+            # How the server loads its model is said by its command, not by the catalog.
+            location = f"{SERVE}{s.serve}"
+            spec = replace(spec, source="endpoint", location=location, options={})
         return replace(spec, dtype=s.dtype or spec.dtype, weights=s.weights)
 
     def loaded_as(self, spec: ModelSpec, settings: Settings) -> ModelSpec:
@@ -179,6 +181,11 @@ class VdbSession:
                 self._runners[kind] = InProcess(self.settings.cache_budget)
         return self._runners[kind]
 
+    def device_of(self, spec: ModelSpec) -> str:
+        """Where ``spec`` runs: nothing is known of the machine behind a URL but its pool."""
+        remote = spec.source == "endpoint" and not spec.location.startswith(SERVE)
+        return "endpoint" if remote else self.device
+
     def release(self) -> None:
         """Give back the devices that no test to come needs."""
         for runner in self._runners.values():
@@ -208,9 +215,7 @@ class VdbSession:
     def environments(self, spec: ModelSpec, settings: Settings) -> tuple[Environment, Environment]:
         """(quality, performance) environments of ``spec`` in this run."""
         crowd = self.crowd(spec, settings) if settings.crowded else 0
-        # Nothing is known of the machine behind a URL: --vdb-pool names it.
-        remote = spec.source == "endpoint" and not spec.location.startswith(SERVE)
-        device = "endpoint" if remote else self.device
+        device = self.device_of(spec)
         return (
             quality_environment(device),
             performance_environment(device, self.settings.pool, crowd),
@@ -228,8 +233,13 @@ class VdbSession:
         """Raise for flags and ini options that cannot mean anything, before anything runs."""
         assert self.models
         self.check(self.settings)
+        assert self.grid is None or self.grid
         if self.settings.serve and len(self.models) > 1:
             raise BadSetting("--vdb-serve starts one server; name one --vdb-model with it")
+        if self.settings.serve:
+            from pytest_vdb.measure.serve import read_command
+
+            read_command(self.settings.serve)
         if "update_mode" in self.layers.cli and not self.settings.update:
             raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
         if self.settings.json and (self.config.invocation_params.dir / self.settings.json).is_dir():

@@ -89,7 +89,7 @@ class TestRun:
             tolerance=tolerance_for(
                 measurement.name,
                 measurement.kind,
-                _device(measurement, vdb._bench.session.device),
+                _device(measurement, vdb._bench.session.device_of(vdb.model)),
                 self.settings.tolerance,
             ),
             guard_m=self.settings.guard_m,

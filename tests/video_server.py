@@ -1,7 +1,9 @@
 """A small server of the OpenAI video API over tiny-wan, with misbehaviour to be switched on.
 
 ``python video_server.py PORT [FOLDER]`` listens on 127.0.0.1 once the model is loaded. It really
-generates, one job at a time from a queue, and encodes without loss (H.264 RGB, qp 0).
+generates, one job at a time from a queue, and encodes without loss (H.264 RGB, qp 0). With FOLDER
+it loads no model, for tests of its life alone; it starts a process of its own, notes both
+processes' ids there in ``pids``, and dies at once where VIDEO_SERVER_DIES is set.
 
 POST /control sets, in JSON: ``dialect`` ("openai", "sglang": JSON alone and no word about its
 queue, "vllm-omni": forms alone), ``modes`` ({mode: how many times}), ``seconds`` (what some modes
@@ -224,7 +226,10 @@ class Handler(BaseHTTPRequestHandler):
             video, stages = ENGINE.generate(fields)
             told = {"X-Stage-Durations": json.dumps(stages), "X-Peak-Memory-MB": "0.000"}
             return self.answer(200, video, **told)
-        return self.answer(200, ENGINE.create(fields))
+        job = ENGINE.create(fields)
+        ends = ("completed", "failed")
+        seen["open"] = sum(one["status"] not in ends for one in [*ENGINE.jobs.values()])
+        return self.answer(200, job)
 
     def misbehaves(self, verb: str) -> bool:
         """Do one of the modes ``<verb>-...`` that are on, and say whether one was."""
@@ -279,13 +284,14 @@ class Handler(BaseHTTPRequestHandler):
 def main(argv: list[str]) -> None:
     global ENGINE
     port = int(argv[0])
-    if len(argv) > 1:  # a folder: start a process of its own, and note who is there
+    if len(argv) > 1:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (Path(argv[1]) / "pids").write_text(f"{os.getpid()} {child.pid}")
-    if os.environ.get("VIDEO_SERVER_DIES"):
-        sys.exit("CUDA error: no kernel image is available")
-    print("loading tiny-wan", flush=True)
-    ENGINE = Engine()
+        if os.environ.get("VIDEO_SERVER_DIES"):
+            sys.exit("CUDA error: no kernel image is available")
+    else:
+        ENGINE = Engine()
+    print("listening", flush=True)
     ThreadingHTTPServer.request_queue_size = 64
     ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 

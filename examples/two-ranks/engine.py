@@ -59,9 +59,9 @@ class TwoRanks:
 
     def close(self):
         dist.destroy_process_group()
-        self.pipe.close()  # which ends rank 1
-        self.worker.join(5)
-        self.worker.kill()
+        self.worker.kill()  # it waits for work and has nothing to put in order
+        self.worker.join()
+        self.pipe.close()
 
 
 class Rank:
@@ -125,12 +125,12 @@ def peak_resident_set():
 
 
 def _serve(pipe, port, num_threads):
-    """Rank 1: does what rank 0 sends, until that closes the pipe or dies."""
+    """Rank 1: does what rank 0 sends, until that dies and the pipe with it."""
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     rank = Rank(UNCOND, store, num_threads)
-    try:
-        while True:
+    while True:
+        try:
             seed, scale, arguments = pipe.recv()
-            pipe.send(rank.generate("", seed, scale, arguments)[-1])
-    except EOFError:
-        dist.destroy_process_group()
+        except EOFError:
+            return
+        pipe.send(rank.generate("", seed, scale, arguments)[-1])

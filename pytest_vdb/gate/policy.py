@@ -74,9 +74,11 @@ DEFAULTS: Mapping[str, str] = {
     "latency.compile": "off",
     "latency.queue": "off",  # the other clients', not the model's
     "throughput": "5%",
+    "throughput@cpu": "off",
     "load": "off",
     "memory": "1%",
     "memory@reported": "5%",  # an engine's or a server's own word
+    "memory.reserved@reported": "5%",
     "memory.reserved": "off",  # the caching allocator's, not the model's
     "energy": "10%",
     "energy@cpu": "off",  # a package's counter holds everything else that runs on it
@@ -97,9 +99,9 @@ def tolerance_for(name: str, kind: Kind, device: str, chosen: Mapping[str, str])
         if key in chosen:
             return Tolerance.parse(chosen[key])
     where = device.partition(":")[0]
-    for key in (*(k for key in keys for k in (f"{key}@{where}", key)), kind.value):
-        if key in DEFAULTS:
-            return Tolerance.parse(DEFAULTS[key])
+    for default in (*(k for key in keys for k in (f"{key}@{where}", key)), kind.value):
+        if default in DEFAULTS:
+            return Tolerance.parse(DEFAULTS[default])
     return Tolerance(off=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pytest_vdb.errors import BadSetting, Unmeasured
@@ -19,7 +20,8 @@ from pytest_vdb.measure.memory import cpu_allocator_peaks
 from pytest_vdb.measure.runner import Job, name_phase
 from pytest_vdb.measure.samples import Done, reported, write_sample
 from pytest_vdb.measure.stages import StageClock
-from pytest_vdb.models.sources import Output, Source, provides
+from pytest_vdb.models.open import open_source
+from pytest_vdb.models.sources import SERVE, Output, Source, provides
 from pytest_vdb.records import Json, Prompt
 
 Emit = Callable[[dict[str, Json]], None]
@@ -53,12 +55,20 @@ def execute(job: Job, emit: Emit, source: Source | None = None) -> None:
 
 def load(job: Job) -> tuple[Source, float]:
     """The loaded source of ``job`` and the seconds that it took, libraries' imports left out."""
-    from pytest_vdb.models.open import open_source
-
     import_libraries(job)
     with blame_model(job, "the load"), torch_threads(job.workload.options.get("num_threads")):
-        source, lap = timed(lambda: open_source(job.model, job.device), job.device)
+        source, lap = timed(lambda: _open(job), job.device)
     return source, lap.wall
+
+
+def _open(job: Job) -> Source:
+    if not job.model.location.startswith(SERVE):
+        return open_source(job.model, job.device)
+    from pytest_vdb.measure.serve import STARTUP, ServedSource
+
+    devices = 0 if job.device == "cpu" else job.model.devices
+    startup = max(job.timeout or STARTUP, STARTUP)
+    return ServedSource(job.model, Path(job.folder, "server.log"), devices, startup)
 
 
 def import_libraries(job: Job) -> None:
@@ -72,22 +82,23 @@ def _generate_all(job: Job, source: Source, emit: Emit) -> float | None:
     generation = Generation(job, source)
     first = job.workload.jobs[0]
     throughput = None
-    if "latency" in source.provides:
+    timed = "latency" in source.provides
+    if timed:
         warm = generation("the warm-up generation", *first)
-        emit({"event": "warm", "seconds": warm.lap.wall if warm.lap else None})
+        emit({"event": "warm", "seconds": warm.wall})
     if "throughput" in source.provides:
         throughput = _concurrently(job, source, emit)
     else:
         for index, (prompt, seed) in enumerate(job.workload.jobs):
             done = generation("the generation", prompt, seed)
-            sample = write_sample(job, index, done.output, done if source.provides else None)
+            sample = write_sample(job, index, done.output, done if timed else None)
             del done  # a video of ours must not lie in memory beside the next generation
             emit({"event": "sample", "sample": sample.to_json()})
     if generation.clock is not None and job.device.partition(":")[0] == "cpu":
         emit({"event": "traced", **generation.traced("the traced generation", *first)})
     # Last, since an engine or a server may have told more with every video.
     provided = provides(job.model) & source.provides
-    emit({"event": "source", "provides": sorted(provided), **generation.facts})
+    emit({"event": "source", "provides": sorted(provided), **generation.told()})
     return throughput
 
 
@@ -95,7 +106,7 @@ def _generate_all(job: Job, source: Source, emit: Emit) -> float | None:
 def _meters(device: str) -> tuple[Meters, dict[str, float]]:
     """The energy meters of ``device`` and its watts at rest, measured once a process."""
     meters = meters_for(device)
-    return meters, meters.idle_power() if not meters.reason else {}
+    return meters, {} if meters.reason else meters.idle_power()
 
 
 class Generation:
@@ -111,12 +122,11 @@ class Generation:
         pipeline = getattr(source, "pipeline", None)
         self.clock = None if pipeline is None else StageClock(pipeline, job.device)
         metered = "energy" in source.provides and pipeline is not None
-        self.meters, idle = _meters(job.device) if metered else (None, {})
-        self.facts: dict[str, Json] = {
-            "hooked": pipeline is not None,
-            "idle_power": idle,
-            "unmetered": self.meters.reason if self.meters else "",
-        }
+        self.meters: Meters | None = None
+        self.idle: dict[str, float] = {}
+        if metered:
+            self.meters, self.idle = _meters(job.device)
+        self.missed = ""
 
     def __call__(self, phase: str, prompt: Prompt, seed: int) -> Done:
         """Raises what `blame.blame_model` makes of the model's own exceptions."""
@@ -127,12 +137,21 @@ class Generation:
 
         with blame_model(self.job, name_phase(phase, prompt, seed)), self.meters or nullcontext():
             output, lap = timed(generate, self.job.device)
-        energy = {}
-        if self.meters:
-            energy, self.facts["unmetered"] = self.meters.joules, self.meters.missed
+        energy = self.meters.joules if self.meters else {}
+        self.missed = self.meters.missed if self.meters else ""
         if self.clock is None:
-            return reported(output, lap, energy)
+            # A server's time is its own: the clock around the call holds the queue as well.
+            served = "throughput" in self.source.provides
+            return reported(output, None if served else lap, energy)
         return Done(output, lap, self.clock.stages, self.clock.steps, self.clock.memory, energy)
+
+    def told(self) -> dict[str, Json]:
+        """What is known of the source when all is done, as the event that says so."""
+        facts = {"unmetered": self.missed}
+        if "throughput" in self.source.provides:
+            served: Any = self.source
+            facts |= {"resolution": repr(served.resolution), "retried": "; ".join(served.retried)}
+        return {"hooked": self.clock is not None, "idle_power": self.idle, "facts": facts}
 
     def traced(self, phase: str, prompt: Prompt, seed: int) -> dict[str, Json]:
         """The CPU allocator's peaks of one untimed generation; None where the profile failed."""
@@ -153,7 +172,9 @@ def _concurrently(job: Job, source: Any, emit: Emit) -> float:
     requests = job.workload.jobs
     concurrency = job.workload.options.get("concurrency", 1)
     with blame_model(job, f"the generation of {len(requests)} videos"):
-        outputs, seconds = source.generate_many(requests, job.workload.call, concurrency)
+        outputs, seconds = source.generate_many(
+            requests, job.workload.call, concurrency, heard=lambda: emit({"event": "served"})
+        )
     for index, output in enumerate(outputs):
         if isinstance(output, BaseException):
             with blame_model(job, name_phase("the generation", *requests[index])):

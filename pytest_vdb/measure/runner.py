@@ -87,7 +87,7 @@ class Tally:
     provides: frozenset[str] = frozenset()
     hooked: bool = False
     idle_power: dict[str, float] = field(default_factory=dict)
-    unmetered: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
     throughput: float | None = None
     samples: list[Sample] = field(default_factory=list)
     loaded: bool = False
@@ -99,7 +99,7 @@ class Tally:
                 self.load, self.loaded = event["seconds"], True
             case "source":
                 self.provides, self.hooked = frozenset(event["provides"]), event["hooked"]
-                self.idle_power, self.unmetered = event["idle_power"], event["unmetered"]
+                self.idle_power, self.facts = event["idle_power"], event["facts"]
             case "warm":
                 self.first_call = event["seconds"]
             case "sample":
@@ -151,7 +151,7 @@ class Tally:
             hooked=self.hooked,
             idle_power=self.idle_power,
             throughput=self.throughput,
-            facts={"runner": runner, "unmetered": self.unmetered},
+            facts={"runner": runner, **self.facts},
         )
 
 

@@ -33,6 +33,13 @@ class Done:
     memory: Mapping[str, int]
     energy: Mapping[str, float]
 
+    @property
+    def wall(self) -> float | None:
+        """Seconds of the generation: the model's own word, else the clock around the call."""
+        if self.output.seconds is not None or self.lap is None:
+            return self.output.seconds
+        return self.lap.wall
+
 
 def reported(output: Output, lap: Lap | None, energy: Mapping[str, float]) -> Done:
     """What an engine or a server says of a generation, beside the clock around it."""
@@ -78,7 +85,7 @@ def write_sample(job: Job, index: int, output: Output, done: Done | None) -> Sam
 def _measured(output: Output, done: Done) -> dict[str, Any]:
     """The fields of a sample that say what it cost."""
     return {
-        "wall": done.lap.wall if done.lap and output.seconds is None else output.seconds,
+        "wall": done.wall,
         "cpu": done.lap.cpu if done.lap else None,
         "queue": output.queue,
         "stages": dict(done.stages),

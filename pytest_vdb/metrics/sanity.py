@@ -26,6 +26,10 @@ TAIL_SHARE, TAIL_PAIRS = 0.5, 4
 BLOCK = 16  # px
 
 
+COUNTS = ("num_frames", "video_length", "frames")
+"""What pipelines call the number of frames that is asked for."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """``name`` is for machines; ``message`` gives measured against expected."""
@@ -61,7 +65,7 @@ def _faults(frames: np.ndarray, nonfinite: int, expected: Mapping[str, Json]) ->
 
 
 def _count(frames: np.ndarray, expected: Mapping[str, Json]) -> Iterator[Fault]:
-    key = "num_frames" if expected.get("num_frames") is not None else "video_length"
+    key = next((key for key in COUNTS if expected.get(key) is not None), "")
     wanted = expected.get(key)
     if wanted is not None and len(frames) != wanted:
         yield Fault(

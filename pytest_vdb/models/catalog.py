@@ -47,7 +47,7 @@ EMBEDDED: tuple[ModelSpec, ...] = (
 
 CATALOG: tuple[ModelSpec, ...] = (*EMBEDDED, *TWINS, *FAMILIES)
 
-_GUARDRAIL = "its class builds no pipeline without the package `cosmos_guardrail`"
+_GUARDRAIL = "none: its class builds no pipeline without the package `cosmos_guardrail`"
 NO_TWIN: dict[str, str] = {
     "cosmos-1.0-7b": _GUARDRAIL,
     "cosmos-predict2-2b": _GUARDRAIL,

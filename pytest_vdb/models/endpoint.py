@@ -60,7 +60,8 @@ class Finished:
     """A job that is done and not fetched: seconds served and queued, and what the server told.
 
     ``seconds`` is None where polling could not tell, ``queue`` where the server does not say when
-    a job leaves its queue. ``file`` is the video of a server that gave it at once.
+    a job leaves its queue; ``slack`` is by how much ``seconds`` may fall short, because the start
+    was seen late. ``file`` is the video of a server that gave it at once.
     """
 
     job: str
@@ -68,6 +69,7 @@ class Finished:
     queue: float | None
     report: Mapping[str, Json] = field(default_factory=dict)
     file: Path | None = None
+    slack: float = 0.0
 
 
 class EndpointSource:
@@ -246,12 +248,13 @@ class EndpointSource:
 
     def _watched(self, job: Mapping[str, Json], reply: Reply, stop: threading.Event) -> Finished:
         """Look at ``job`` until it is done; the borders are where a look first saw them."""
-        posted, served = reply.started, None
+        posted, served, before = reply.started, None, replace(reply, heard=reply.started)
         path = f"{self.api.address.videos}/{_quoted(job)}"
-        look, sure = reply, True
+        look, sure, slack = reply, True, 0.0
         while (status := self._status(job)) not in DONE:
             if status in SERVED and served is None:
                 served, sure = look.heard, look.failures == 0
+                slack = served - before.heard
             elif status not in WAITING | SERVED:
                 raise SourceError(
                     f"{self.spec.name!r}: the job {status}: "
@@ -277,6 +280,7 @@ class EndpointSource:
             look.heard - start if known else None,
             None if served is None else served - posted,
             job,
+            slack=slack,
         )
 
     def _fetched(self, done: Finished) -> Output:
@@ -300,7 +304,7 @@ class EndpointSource:
         finally:
             path.unlink(missing_ok=True)
         memory = memory_of(done.report)
-        stages = stages_of(done.report, done.seconds)
+        stages = stages_of(done.report, done.seconds, done.slack)
         self._reported |= {"memory"} if memory else set()
         self._reported |= {"stages"} if stages else set()
         return replace(clip, seconds=done.seconds, queue=done.queue, memory=memory, stages=stages)

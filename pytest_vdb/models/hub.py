@@ -38,13 +38,14 @@ from pytest_vdb.models import loading
 from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.models.factory import torch_dtype
 from pytest_vdb.models.folder import (
+    INDEX,
     check_folder,
-    check_weights,
     components,
     fetch_command,
     read_index,
     refuse_code,
 )
+from pytest_vdb.models.parts import load_parts
 from pytest_vdb.models.pipeline import PipelineSource
 from pytest_vdb.records import Json, ModelSpec
 
@@ -57,7 +58,8 @@ def open_hub(spec: ModelSpec, device: str = "cpu") -> PipelineSource:
     """The pipeline at ``spec.location``, a hub id or a folder, on ``device`` in ``spec.dtype``.
 
     ``spec.pipeline`` names the class of diffusers to use in place of the repository's own choice;
-    with the option ``motion_adapter`` (hub id or folder) it gets that adapter. A hub id is
+    the options ``motion_adapter``, ``transformer`` and ``image_encoder`` (hub ids or folders) give
+    it components from elsewhere. A hub id is
     downloaded into the hub's cache where it is not there yet; with ``HF_HUB_OFFLINE`` nothing is
     asked of the network. With ``weights="random"`` only configurations are read, and no weights.
 
@@ -82,21 +84,18 @@ def open_hub(spec: ModelSpec, device: str = "cpu") -> PipelineSource:
 def _load(spec: ModelSpec, options: dict[str, Json], dtype: torch.dtype) -> Any:
     kind = pipeline_class(spec)
     more: dict[str, Any] = {"variant": options["variant"]} if "variant" in options else {}
-    fetched = dict(more)
-    if adapter := options.get("motion_adapter"):
-        more["motion_adapter"] = _motion_adapter(str(adapter), spec, dtype)
-        fetched["motion_adapter"] = None  # ours, not the repository's
-    folder = find_folder(spec, kind, fetched)
-    check_folder(folder, spec, str(options.get("variant", "")), given=("motion_adapter",))
+    parts = load_parts(spec, options, dtype)
+    folder = find_folder(spec, kind, more | dict.fromkeys(parts))  # these need no download
+    check_folder(folder, spec, str(options.get("variant", "")), given=parts)
     if preset := options.get("quantization"):
         config = loading.quantization_config(
             str(preset), components(read_index(folder, spec)), dtype
         )
         more |= {} if config is None else {"quantization_config": config}
-    return _quietly_loaded(kind, folder, dtype, more)
+    return quietly_loaded(kind, folder, dtype, more | parts)
 
 
-def _quietly_loaded(kind: Any, folder: Path, dtype: torch.dtype, more: dict[str, Any]) -> Any:
+def quietly_loaded(kind: Any, folder: Path, dtype: torch.dtype, more: dict[str, Any]) -> Any:
     with warnings.catch_warnings():
         # Newer releases call it dtype; older ones ignore that name, and load float32.
         warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
@@ -121,17 +120,6 @@ def pipeline_class(spec: ModelSpec) -> Any:
     return kind
 
 
-def _motion_adapter(location: str, spec: ModelSpec, dtype: torch.dtype) -> Any:
-    from diffusers import MotionAdapter
-
-    folder = Path(location).expanduser()
-    if not folder.is_dir():
-        folder = _fetch(location, "", spec, "config.json", _snapshot)
-    if missing := check_weights(folder, "", location):
-        raise SourceError(f"motion_adapter={location}: {folder} lacks {', '.join(missing)}")
-    return _quietly_loaded(MotionAdapter, folder, dtype, {})
-
-
 def find_folder(spec: ModelSpec, kind: Any, more: dict[str, Any]) -> Path:
     """The folder of ``spec.location``: its own, or the hub's cache after a download.
 
@@ -147,16 +135,11 @@ def find_folder(spec: ModelSpec, kind: Any, more: dict[str, Any]) -> Path:
         )
 
     def download(location: str, revision: str | None) -> str:
-        index = huggingface_hub.hf_hub_download(location, "model_index.json", revision=revision)
+        index = huggingface_hub.hf_hub_download(location, INDEX, revision=revision)
         refuse_code(read_index(Path(index).parent, spec), spec)
         return str(kind.download(location, revision=revision, use_safetensors=True, **more))
 
-    return _fetch(spec.location, spec.revision, spec, "model_index.json", download)
-
-
-def _snapshot(location: str, revision: str | None) -> str:
-    patterns = ["config.json", "diffusion_pytorch_model.safetensors"]
-    return huggingface_hub.snapshot_download(location, revision=revision, allow_patterns=patterns)
+    return fetch(spec.location, spec.revision, spec, (INDEX,), download)
 
 
 def cached_folder(location: str, revision: str, filename: str) -> Path | None:
@@ -164,12 +147,21 @@ def cached_folder(location: str, revision: str, filename: str) -> Path | None:
     found = huggingface_hub.try_to_load_from_cache(
         location, filename, revision=revision or None, cache_dir=constants.HF_HUB_CACHE
     )
-    return Path(found).parent if isinstance(found, str) else None
+    if not isinstance(found, str):
+        return None
+    return Path(found).parents[filename.count("/")]
 
 
-def _fetch(location: str, revision: str, spec: ModelSpec, filename: str, download: Any) -> Path:
-    """The snapshot of a repository, downloaded unless the network is not to be asked."""
-    cached = cached_folder(location, revision, filename)
+def fetch(
+    location: str, revision: str, spec: ModelSpec, names: tuple[str, ...], download: Any
+) -> Path:
+    """The snapshot of a repository, downloaded unless the network is not to be asked.
+
+    One of the files ``names`` says that it is in the cache; ``download(location, commit)`` fetches
+    it. Raises SourceError, UnknownModel or InfraError.
+    """
+    found = (cached_folder(location, revision, name) for name in names)
+    cached = next((folder for folder in found if folder is not None), None)
     if constants.HF_HUB_OFFLINE:
         if cached is None:
             raise SourceError(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_vdb.models.catalog import NO_TWIN
 from pytest_vdb.records import Json, ModelSpec
 from pytest_vdb.units import GiB, plain, show
 
 TASKS = {"text-to-video": "t2v", "image-to-video": "i2v"}
-WIDTH = 24  # of a licence; `vdb models NAME` shows it in full
+WIDTH = 22  # of a licence; `vdb models NAME` shows it in full
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def machine(devices: Sequence[Device]) -> str:
 
 def table(specs: Sequence[ModelSpec], devices: Sequence[Device]) -> str:
     """One line a model, at most 120 columns wide with the catalog's names."""
-    rows = [("name", "task", "pipeline class", "memory", "licence of weights", "tiny twin", "here")]
-    rows += [_row(spec, devices) for spec in specs]
+    head = ("name", "task", "pipeline class", "memory", "licence", "tiny twin", "here")
+    rows: list[tuple[str, ...]] = [head, *(_row(spec, devices) for spec in specs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -76,13 +77,15 @@ def _row(spec: ModelSpec, devices: Sequence[Device]) -> tuple[str, ...]:
 def details(spec: ModelSpec, devices: Sequence[Device]) -> str:
     """One model in full, one field a line; what is not known is left out."""
     possible, why = runs(spec, devices)
+    answer = {True: "yes", False: "no", None: "not known"}[possible]
     values = {
         **spec.to_json(),
         "call": "  ".join(f"{key}={value!r}" for key, value in spec.call.items()),
         "options": "  ".join(f"{key}={value!r}" for key, value in spec.options.items()),
         "memory": "" if spec.memory is None else show(spec.memory, "B"),
         "audio": "with the video" if spec.audio else "",
-        "here": f"{ {True: 'yes', False: 'no', None: 'not known'}[possible] }: {why}",
+        "twin": spec.twin or NO_TWIN.get(spec.name, ""),
+        "here": f"{answer}: {why}",
     }
     shown = {key: plain(str(value)) for key, value in values.items() if value not in ("", None)}
     width = max(map(len, shown))

@@ -138,6 +138,12 @@ LOAD_OPTIONS: Mapping[str, LoadOption] = {
     "motion_adapter": LoadOption(
         "hub id or folder", "AnimateDiff's motion adapter", _place, ("diffusers",)
     ),
+    "transformer": LoadOption(
+        "hub id or folder", "the denoiser, in place of the repository's own", _place, ("diffusers",)
+    ),
+    "image_encoder": LoadOption(
+        "hub id or folder", "the image encoder and its processor", _place, ("diffusers",)
+    ),
     "variant": LoadOption(
         "`fp16`, ...", "weight files of that variant, where there are any", _name, ("diffusers",)
     ),
@@ -146,6 +152,10 @@ LOAD_OPTIONS: Mapping[str, LoadOption] = {
     ),
     "concurrency": LoadOption("number", "requests in flight at once", _whole, ("endpoint",)),
     "retries": LoadOption("number", "new attempts after an error", _natural, ("endpoint",)),
+    "request_timeout": LoadOption(
+        "seconds", "longest wait for an answer of a server", _positive, ("endpoint",)
+    ),
+    "job_timeout": LoadOption("seconds", "longest wait for a video", _positive, ("endpoint",)),
 }
 
 

@@ -13,14 +13,24 @@ def open_source(spec: ModelSpec, device: str = "cpu") -> Source:
     How many threads torch uses belongs to the process, so the runner sets
     ``spec.options["num_threads"]``, not the source.
 
-    Raises SourceError (the model could not be loaded), BadManifest (recorded videos whose
-    manifest is wrong) or BadSetting (a spec whose ``source`` does not exist).
+    Raises SourceError (the model could not be loaded), UnknownModel (the hub has no such
+    repository), InfraError (it cannot be reached), BadManifest (recorded videos whose manifest is
+    wrong) or BadSetting (a spec whose ``source`` does not exist, load options that mean nothing).
     """
     match spec.source:
+        case "diffusers":
+            from pytest_vdb.models.hub import open_hub
+
+            return open_hub(spec, device)
         case "factory":
             from pytest_vdb.models.factory import open_factory
 
-            return open_factory(spec, device)
+            source = open_factory(spec, device)
+            return _refilled(source, spec) if spec.weights == "random" else source
+        case "endpoint":
+            from pytest_vdb.models.endpoint import EndpointSource
+
+            return EndpointSource(spec)
         case "recorded":
             from pytest_vdb.models.recorded import RecordedSource
 
@@ -29,3 +39,17 @@ def open_source(spec: ModelSpec, device: str = "cpu") -> Source:
         f"model {spec.name!r} has the source {spec.source!r}; "
         f"give one of: {', '.join(sorted(PROVIDES))}"
     )
+
+
+def _refilled(source: Source, spec: ModelSpec) -> Source:
+    """``source`` with random weights in its pipeline's place. Raises BadSetting for an engine."""
+    from pytest_vdb.models.random_weights import fill
+
+    if (pipeline := getattr(source, "pipeline", None)) is None:
+        source.close()
+        raise BadSetting(
+            f"--vdb-weights=random: model {spec.name!r} ({spec.location}) is an engine, which "
+            "loads its own weights; let its function take the choice"
+        )
+    fill(pipeline)
+    return source

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ CONFIGS = Path(__file__).with_name("configs")
 
 def shipped() -> dict[str, Path]:
     """The configurations that ship with the package: the file by the hub id that it is of."""
-    files = sorted(CONFIGS.glob("*.json"))
-    return {json.loads(f.read_text(encoding="utf-8"))["repository"]: f for f in files}
+    files = {f: json.loads(f.read_text(encoding="utf-8")) for f in sorted(CONFIGS.glob("*.json"))}
+    return {repository: f for f, read in files.items() for repository in read["repositories"]}
 
 
 def configuration(spec: ModelSpec) -> dict[str, Json]:
@@ -42,7 +43,9 @@ def configuration(spec: ModelSpec) -> dict[str, Json]:
         return _of_folder(folder, spec)
     known = shipped()
     if path := known.get(spec.location):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        read = json.loads(path.read_text(encoding="utf-8"))
+        if spec.pipeline in ("", read["pipeline"]):  # not for another pipeline's parts
+            return dict(read)
     if found := cached_folder(spec.location, spec.revision, "model_index.json"):
         return _of_folder(found, spec)
     raise SourceError(
@@ -81,25 +84,22 @@ def build(spec: ModelSpec, device: str, dtype: torch.dtype, seed: int = 0) -> An
     Nothing is made in float32 first; layers that a pretrained load keeps in float32 are so here.
     Raises SourceError without a configuration, or for one that this diffusers cannot build.
     """
+    return fill(assemble(configuration(spec), spec, device, dtype), seed)
+
+
+def assemble(found: dict[str, Json], spec: ModelSpec, device: str, dtype: torch.dtype) -> Any:
+    """The pipeline of a `configuration`; its weights are not set yet. Raises SourceError."""
     from pytest_vdb.models.hub import pipeline_class
 
-    found = configuration(spec)
     made = {
         name: component(name, entry, spec, device, dtype, found.get("folder"))
         for name, entry in found["components"].items()
     }
-    kind = pipeline_class(spec if spec.pipeline else _named(spec, found["pipeline"]))
+    kind = pipeline_class(replace(spec, pipeline=spec.pipeline or found["pipeline"]))
     try:
-        pipeline = kind(**made, **found["arguments"])
+        return kind(**made, **found["arguments"])
     except TypeError as exc:
         raise SourceError(f"model {spec.name!r}: {kind.__name__} says {exc}") from exc
-    return fill(pipeline, seed)
-
-
-def _named(spec: ModelSpec, pipeline: str) -> ModelSpec:
-    from dataclasses import replace
-
-    return replace(spec, pipeline=pipeline)
 
 
 def component(
@@ -130,11 +130,11 @@ def component(
     return kind(**entry["config"])
 
 
-def _model(kind: Any, config: dict[str, Json]) -> torch.nn.Module:
+def _model(kind: Any, config: dict[str, Json]) -> Any:
     """A model of diffusers or transformers from its configuration."""
     if getattr(kind, "config_class", None) is not None:  # of transformers
-        return kind(kind.config_class.from_dict(dict(config)))  # type: ignore[no-any-return]
-    return kind.from_config(dict(config))  # type: ignore[no-any-return]
+        return kind(kind.config_class.from_dict(dict(config)))
+    return kind.from_config(dict(config))
 
 
 @contextmanager

@@ -81,12 +81,15 @@ def memory_of(report: Mapping[str, Json]) -> dict[str, int]:
     return {} if said is None else {"reserved": round(said * MiB)}
 
 
-def stages_of(report: Mapping[str, Json], seconds: float | None) -> dict[str, float]:
+def stages_of(
+    report: Mapping[str, Json], seconds: float | None, slack: float = 0.0
+) -> dict[str, float]:
     """Exclusive seconds by stage that sum to ``seconds``, from the server's ``stage_durations``.
 
     Names of profilers are read by their ends (``WanPipeline.vae.decode``); what no name of ours
     fits, such as a stage around others, is left out, and the rest of ``seconds`` is ``other``.
-    Nothing where the server tells no stage, or stages that last longer than the job.
+    Nothing where the server tells no stage, or stages that last longer than the job. ``slack`` is
+    by how much ``seconds`` may fall short of the truth: so much longer the stages may be.
     """
     durations = report.get("stage_durations")
     if seconds is None or not isinstance(durations, dict):
@@ -97,7 +100,9 @@ def stages_of(report: Mapping[str, Json], seconds: float | None) -> dict[str, fl
         if stage and known is not None:
             stages[stage] = stages.get(stage, 0.0) + known
     rest = seconds - sum(stages.values())
-    return {**stages, "other": rest} if stages and rest >= 0 else {}
+    if not stages or rest < -slack:
+        return {}
+    return {**stages, "other": rest} if rest > 0 else stages
 
 
 def _stage(name: str) -> str | None:

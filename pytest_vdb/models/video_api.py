@@ -64,14 +64,15 @@ class Address:
             raise BadSetting(f"{plain(location)}: {exc}; {example}") from None
         if parts.username or parts.password:
             raise BadSetting(f"the URL of {parts.hostname} holds a password: set {KEY} instead")
-        if not (port and parts.hostname) or parts.query or parts.fragment:
+        known = parts.scheme in ("http", "https") and port and parts.hostname
+        if not known or parts.query or parts.fragment:
             raise BadSetting(f"{plain(location)!r} is no address of a video API; {example}")
         path = parts.path.rstrip("/")
         sync = path.endswith("/videos/sync")
         base = path.removesuffix("/sync").removesuffix("/videos").removesuffix("/v1")
         videos = f"{base}/v1/videos"
         create = f"{videos}/sync" if sync else videos
-        return cls(parts.scheme, parts.hostname, port, videos, create)
+        return cls(parts.scheme, parts.hostname or "", port, videos, create)
 
     @property
     def origin(self) -> str:

@@ -62,7 +62,7 @@ class Obedient(WanPipeline):
             output.frames[0][0, 0, 0, 0] = np.nan
             output.frames[0][1, 0, 0, 0] = np.inf
         if kwargs["prompt"] == "image":
-            output.frames = output.frames[:, 0]  # an image
+            output.frames = output.frames[..., 0]  # without channels
         return output
 
     def do_hang(self):
@@ -179,7 +179,7 @@ def is_gone(pid: int, within: float = 0.0) -> bool:
 
 def identity(run: Run) -> list[Sample]:
     """Samples without what differs between two runs of the same thing: clock and folder."""
-    blank = {"wall": None, "cpu": None, "frames": "", "latent": ""}
+    blank = {"wall": None, "cpu": None, "stages": {}, "steps": (), "frames": "", "latent": ""}
     return [replace(sample, **blank) for sample in run.samples]
 
 
@@ -263,22 +263,23 @@ def test_a_factory_that_raises_is_a_source_error(runner, job):
 
 
 def test_frames_of_another_shape_are_refused_with_the_shape(runner, job):
-    with pytest.raises(SourceError, match=r"frames of shape \(32, 32, 3\)"):
+    with pytest.raises(SourceError, match=r"frames of shape \(1, 5, 32, 32\)"):
         runner.run(job("image"))
 
 
 def test_a_hang_in_process_ends_at_the_timeout(job, models):
     runner = InProcess()
     hanging = job("hang", timeout=60)
-    kept = runner.source(hanging)
-    assert runner.source(hanging) is kept
+    with runner.source(hanging, "test_a") as kept, runner.source(hanging, "test_b") as again:
+        assert again is kept
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(GenerationTimeout, match="the warm-up generation of prompt 'hang'"):
         runner.run(replace(hanging, timeout=1.5))
     os.kill(pids(models)[1], signal.SIGKILL)  # in process nobody else ends what a model starts
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-    assert runner.source(hanging) is not kept  # an interrupted pipeline is not used again
+    with runner.source(hanging, "test_a") as other:
+        assert other is not kept  # an interrupted pipeline is not used again
     runner.close()
 
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from pytest_vdb.errors import BadSetting, SourceError
-from pytest_vdb.measure.serve import Server
+from pytest_vdb.measure.serve import ServedSource, Server
 from pytest_vdb.models.endpoint import EndpointSource
 from pytest_vdb.models.server_report import memory_of, read_options, stages_of, too_coarse
-from pytest_vdb.models.sources import Output
+from pytest_vdb.models.sources import SERVE, Output
 from pytest_vdb.models.video_api import Address, encode_form, retry_after, said
 from pytest_vdb.models.video_api import Reply as HttpReply
 from pytest_vdb.records import ModelSpec, Prompt
@@ -29,10 +29,17 @@ Control = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSource]:
     log = tmp_path_factory.mktemp("server") / "server.log"
-    with Server(f"{sys.executable} {PROGRAM} {{port}}", log) as server:
-        yield server
+    location = f"{SERVE}{sys.executable} {PROGRAM} {{port}}"
+    source = ServedSource(ModelSpec("served", "endpoint", location), log)
+    yield source
+    source.close()
+
+
+@pytest.fixture(scope="module")
+def server(served: ServedSource) -> Server:
+    return served.server
 
 
 def tell(url: str, **wanted: Any) -> None:
@@ -90,6 +97,15 @@ def test_every_dialect_gives_the_models_own_video(
     assert np.array_equal(output.frames, directly)
     assert output.fps == 12
     assert not np.array_equal(source.generate(CAT, 1, CALL).frames, directly)
+
+
+def test_a_server_of_ours_has_a_load(served: ServedSource, directly: np.ndarray) -> None:
+    assert served.server.load > 0.5  # it imported torch
+    assert "load" in served.provides
+    assert np.array_equal(served.generate(CAT, 0, CALL).frames, directly)
+    (output,), _ = served.generate_many([(CAT, 0)], CALL, 1)
+    assert isinstance(output, Output)
+    assert np.array_equal(output.frames, directly)
 
 
 def test_a_form_is_tried_once_and_then_remembered(
@@ -159,12 +175,12 @@ def test_the_queue_is_no_part_of_the_service(control: Control, source: EndpointS
     output = source.generate(CAT, 0, CALL)
     assert output.queue is not None
     assert output.seconds is not None
-    assert 0.6 <= output.queue < 0.6 + 0.5
+    assert output.seconds < 0.6 <= output.queue
     control(modes={"slow": 1}, seconds=0.6)
     slow = source.generate(CAT, 0, CALL)
     assert slow.queue is not None
     assert slow.seconds is not None
-    assert slow.queue < 0.3 < 0.6 <= slow.seconds
+    assert slow.queue < 0.6 <= slow.seconds
 
 
 def test_a_server_without_a_word_about_its_queue(control: Control, source: EndpointSource) -> None:
@@ -192,8 +208,8 @@ def test_throughput_counts_the_time_until_the_last_is_served(
     queues = [one.queue for one in videos]
     assert all(queue is not None and queue >= 0.2 for queue in queues[1:3])  # behind each other
     services = [one.seconds for one in videos if one.seconds is not None]
-    assert all(0.3 <= seconds < 0.3 + 0.5 for seconds in services)
     assert len(services) == 4
+    assert 4 * 0.3 - 0.1 <= sum(services) <= wall + 0.1  # with their queues it would be twice that
 
 
 @pytest.mark.parametrize("together", [1, 3])
@@ -203,33 +219,26 @@ def test_concurrency_is_what_is_in_flight(
     source: EndpointSource,
     seen: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    control(modes={"stay-queued": 2}, seconds=0.2)  # nothing ends before all have begun
-    source.generate_many([(CAT, seed) for seed in range(4)], CALL, together)
-    requests = [one for one in seen() if one["path"] != "/health"]
-    before_the_first_end = 0
-    for one in requests:
-        before_the_first_end += one["method"] == "POST"
-        if one["path"].count("/") == 3 and one["path"].endswith("_done"):
-            break
-    posted: list[str] = []
-    for one in requests[:together]:
-        posted.append(one["method"])
-    assert requests[0]["method"] == "POST"
-    looked = {one["path"] for one in requests[: 6 * together] if one["method"] == "GET"}
-    assert len(looked) == together
+    control()
+    source.generate_many([(CAT, seed) for seed in range(5)], CALL, together)
+    assert max(one.get("open", 0) for one in seen()) == together
 
 
 def test_the_resolution_is_the_time_between_two_looks(
-    control: Control, server: Server, source: EndpointSource
+    control: Control,
+    server: Server,
+    source: EndpointSource,
+    seen: Callable[[], list[dict[str, Any]]],
 ) -> None:
     coarse = open_endpoint(server.url, poll_interval=0.2)
     assert coarse.resolution == 0.2
     control(modes={"slow": 1}, seconds=0.5)
     output = coarse.generate(CAT, 0, CALL)
     assert output.seconds is not None
-    # Seen at a look: at one of the multiples of the interval, but for the way to the server.
-    assert output.seconds % 0.2 < 0.1 or output.seconds % 0.2 > 0.19
-    assert 0.2 <= coarse.resolution < 0.3
+    assert output.queue is not None
+    looks = [one for one in seen() if one["method"] == "GET" and one["path"].count("/") == 3]
+    assert 2 <= len(looks) <= (output.seconds + output.queue) / 0.2 + 1
+    assert coarse.resolution >= 0.2
     coarse.close()
     assert source.resolution == 0.01
 
@@ -254,8 +263,9 @@ def test_stages_and_memory_come_from_the_server_alone(
     control(dialect="vllm-omni")
     output = source.generate(CAT, 0, CALL)
     assert output.seconds is not None
-    assert set(output.stages) == {"denoise", "decode", "other"}  # "forward" is around the others
-    assert sum(output.stages.values()) == pytest.approx(output.seconds)
+    assert {"denoise", "decode"} <= set(output.stages) <= {"denoise", "decode", "other"}
+    # Its start may be seen late; "forward", which is around the others, would double the sum.
+    assert output.seconds <= sum(output.stages.values()) * 1.001 < output.seconds + 0.05
     assert output.memory == {}  # 0.0 is "not measured"
     assert source.provides == {"latency", "throughput", "quality", "stages"}
     control(memory=True)
@@ -283,6 +293,12 @@ def test_stages_and_memory_come_from_the_server_alone(
 def test_stages_of(told: Any, stages: dict[str, float]) -> None:
     assert stages_of({"stage_durations": told}, 10.0) == stages
     assert stages_of({"stage_durations": told}, None) == {}
+
+
+def test_stages_may_be_longer_than_a_job_that_was_seen_late() -> None:
+    told = {"stage_durations": {"diffuse": 3.0, "vae.decode": 1.0}}
+    assert stages_of(told, 3.9, slack=0.2) == {"denoise": 3.0, "decode": 1.0}
+    assert stages_of(told, 3.9, slack=0.05) == {}
 
 
 @pytest.mark.parametrize("told", [0, 0.0, None, -1, "12", True, float("nan"), float("inf")])

@@ -70,7 +70,14 @@ def factory(tmp_path, monkeypatch):
 def test_events_come_in_the_order_of_the_phases(tmp_path):
     wanted = job(tmp_path, prompts=("a cat", "a dog"))
     events = events_of(wanted)
-    assert [e["event"] for e in events] == ["loaded", "warm", *["sample"] * 4, "traced", "done"]
+    assert [e["event"] for e in events] == [
+        "loaded",
+        "warm",
+        *["sample"] * 4,
+        "traced",
+        "source",
+        "done",
+    ]
     samples = [e["sample"] for e in json.loads(json.dumps(events)) if "sample" in e]
     keys = [Sample.from_json(sample).key for sample in samples]
     assert keys == ["p0/0", "p0/1", "p1/0", "p1/1"]
@@ -84,6 +91,9 @@ def test_a_loaded_source_is_neither_loaded_nor_closed(tmp_path, source):
 class Clips:
     """A source of finished videos: bytes, no latent, nothing to time."""
 
+    provides = frozenset({"quality"})
+    nbytes = 0
+
     def generate(self, prompt, seed, call) -> Output:
         frames = np.random.default_rng(seed).integers(0, 256, (3, 8, 8, 3), np.uint8)
         return Output(frames, fps=12.0, original=f"{prompt.id}.mp4")
@@ -95,7 +105,7 @@ class Clips:
 def test_recorded_videos_are_not_warmed_up_nor_timed_nor_traced(tmp_path):
     recorded = replace(WAN, source="recorded", location=str(tmp_path))
     events = events_of(job(tmp_path, recorded), Clips())
-    assert [e["event"] for e in events] == ["sample", "sample", "done"]
+    assert [e["event"] for e in events] == ["sample", "sample", "source", "done"]
     sample = Sample.from_json(events[0]["sample"])
     assert (sample.wall, sample.cpu, sample.memory, sample.latent) == (None, None, {}, None)
     assert (sample.fps, sample.original, sample.shape) == (12.0, "p0.mp4", (3, 8, 8, 3))

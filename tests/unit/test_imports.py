@@ -25,7 +25,7 @@ KNOWS: dict[str, set[str]] = {
     "environment": {"records", "errors"},
     "prompts": {"records", "errors"},
     "options": NOUNS | {"gate"},
-    "marker": NOUNS | {"gate", "options"},
+    "marker": NOUNS | {"gate", "options", "models"},
     "statistic": NOUNS,
     "gate": NOUNS,
     "baseline": NOUNS,
@@ -36,7 +36,18 @@ KNOWS: dict[str, set[str]] = {
     "report": NOUNS | {"statistic"},
 }
 # These wire the rooms together and may know all of them; no room above may know one of these.
-WIRING = {"plugin", "fixtures", "session", "bench", "view", "verdicts", "results", "cli", ""}
+WIRING = {
+    "plugin",
+    "fixtures",
+    "session",
+    "bench",
+    "performance",
+    "view",
+    "verdicts",
+    "results",
+    "cli",
+    "",
+}
 # A reference video is written and read as any other clip.
 EXCEPTIONS = {("baseline.media", "models.clips")}
 
@@ -61,6 +72,8 @@ LIGHT = [
     *("results", "records", "errors", "units", "statistic", "environment", "prompts", "cli"),
     *("gate", "gate.policy", "baseline.identity", "baseline.schema", "baseline.store"),
     *("baseline.update", "models.registry", "models.catalog", "models.sources", "models.open"),
+    *("models.families", "models.listing", "models.twins", "models.load_options"),
+    *("models.cache", "performance", "measure.carbon", "measure.energy"),
     *("measure.runner", "measure.child", "measure.group", "parallel.lease"),
     *("metrics.registry", "metrics.builtin", "report.rows", "report.terminal"),
 ]

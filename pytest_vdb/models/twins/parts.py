@@ -15,11 +15,12 @@ PAD, BOS, EOS = BYTES, BYTES + 1, BYTES + 2
 VOCABULARY = BYTES + len(SPECIAL)
 
 CHAT = (
-    "{% for message in messages %}{% if message['content'] is string %}{{ message['content'] }}"
+    "{% for message in messages if message['role'] == 'user' %}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}"
-    "\n{% endfor %}"
+    "{% endfor %}"
 )
-"""A chat template in Jinja: the text of all messages, a line each."""
+"""A chat template in Jinja: what the user says."""
 
 
 def twin(pipeline: Any, seed: int, grain: float, contrast: float) -> Any:
@@ -39,11 +40,12 @@ def twin(pipeline: Any, seed: int, grain: float, contrast: float) -> Any:
     return pipeline
 
 
-def byte_tokenizer(length: int = 1024) -> Any:
+def byte_tokenizer(length: int = 1024, system: int = 0) -> Any:
     """A tokenizer of transformers whose tokens are bytes, and which knows a chat template.
 
     It stands where a CLIP, Llama, Gemma or Qwen tokenizer needs a vocabulary file. A text is
-    begun with BOS and ended with EOS; ``length`` is the longest that it makes.
+    begun with BOS and ended with EOS; ``length`` is the longest that it makes. In a chat,
+    ``system`` tokens stand for what the system says: some pipelines cut off a fixed number.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -62,7 +64,7 @@ def byte_tokenizer(length: int = 1024) -> Any:
         bos_token="<s>",
         eos_token="</s>",
         model_max_length=length,
-        chat_template=CHAT,
+        chat_template="<s>" * system + CHAT,
     )
 
 

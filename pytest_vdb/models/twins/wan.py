@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CHANNELS = 16  # of a latent
 
 
-def tiny_wan22(seed: int = 0) -> WanPipeline:
+def tiny_wan22(seed: int = 2) -> WanPipeline:
     """A `diffusers.WanPipeline` like Wan 2.2 A14B: one transformer for noise, one for detail."""
     from diffusers import WanPipeline, WanTransformer3DModel
 
@@ -61,7 +61,7 @@ def tiny_wan22_ti2v(seed: int = 0) -> WanPipeline:
     return twin(pipeline, seed, grain=0.5, contrast=1.0)
 
 
-def tiny_wan_i2v(seed: int = 0) -> WanImageToVideoPipeline:
+def tiny_wan_i2v(seed: int = 2) -> WanImageToVideoPipeline:
     """A `diffusers.WanImageToVideoPipeline` like Wan 2.1 I2V: CLIP sees the picture as well."""
     from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 
@@ -83,7 +83,7 @@ def tiny_wan_i2v(seed: int = 0) -> WanImageToVideoPipeline:
     return twin(pipeline, seed, grain=0.5, contrast=1.0)
 
 
-def tiny_skyreels(seed: int = 0) -> SkyReelsV2Pipeline:
+def tiny_skyreels(seed: int = 2) -> SkyReelsV2Pipeline:
     """A `diffusers.SkyReelsV2Pipeline`."""
     from diffusers import SkyReelsV2Pipeline, SkyReelsV2Transformer3DModel, UniPCMultistepScheduler
 

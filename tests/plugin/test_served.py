@@ -1,0 +1,77 @@
+"""``--vdb-serve`` and a URL as model: a real server in a process of its own, gated by the plugin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.plugin.conftest import Suite
+
+SERVER = Path(__file__).parents[1] / "video_server.py"
+BODY = """
+def test_speed(vdb):
+    assert vdb.latency.median < 60
+    assert vdb.throughput.headline > 0
+    assert vdb.latency.queue.mean < 60
+
+def test_memory(vdb):
+    assert vdb.memory.peak < 1
+
+def test_quality(vdb):
+    assert vdb.score("motion_energy").min > 0
+    assert vdb.score("ssim").min > 0.9
+"""
+
+
+def run(suite: Suite, *args: str) -> pytest.RunResult:
+    command = f"{sys.executable} {SERVER} {{port}}"
+    return suite.pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "benchmarks", "--vdb-model=tiny-wan", "-rs",
+        f"--vdb-serve={command}", *args,
+    )  # fmt: skip
+
+
+def test_a_served_model_is_gated_like_any_other(suite: Suite) -> None:
+    suite.write(BODY)
+    result = run(suite, "--vdb-update")
+    result.assert_outcomes(passed=2, skipped=1)  # the server says nothing of its memory
+    result.stdout.fnmatch_lines(["*not applicable: memory.peak*reports no memory*"])
+    result = run(suite)
+    result.assert_outcomes(passed=2, skipped=1)
+    result.stdout.fnmatch_lines(["*ssim*IDENTICAL*"])
+
+
+def test_polling_that_is_too_coarse_for_the_tolerance_measures_no_latency(suite: Suite) -> None:
+    suite.write("def test_speed(vdb):\n    assert vdb.latency.median < 60\n")
+    result = run(suite, "--vdb-set=poll_interval=0.5", "--vdb-tolerance=latency=5%")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*UNMEASURED latency*quarter of the tolerance*poll_interval=*"])
+
+
+def test_a_server_that_dies_is_the_infrastructures_fault(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDEO_SERVER_DIES", "1")
+    suite.write("def test_speed(vdb):\n    assert vdb.latency.median < 60\n")
+    command = f"{sys.executable} {SERVER} {{port}} {suite.root}"
+    result = suite.pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "benchmarks", "--vdb-model=tiny-wan", f"--vdb-serve={command}"
+    )
+    result.assert_outcomes(errors=1)
+    assert result.ret == 10
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--vdb-serve=server --port 80"], "*{port}*"),
+        (["--vdb-serve=server {port}", "--vdb-weights=random"], "*loads its own weights*"),
+        (["--vdb-serve=server {port}", "--vdb-model=tiny-ltx"], "*name one --vdb-model*"),
+    ],
+)
+def test_a_wrong_combination_ends_the_run(suite: Suite, args: list[str], words: str) -> None:
+    suite.write(BODY)
+    result = suite.run(*args)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([words])

@@ -1,0 +1,139 @@
+"""A pipeline from a folder or from the hub's cache: real folders, loaded by diffusers itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_vdb.errors import SourceError
+from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.embedded import tiny_wan
+from pytest_vdb.models.open import open_source
+from pytest_vdb.models.pipeline import PipelineSource
+from pytest_vdb.records import ModelSpec, Prompt
+
+FOX = Prompt("fox", "a red fox runs through snow")
+CALL = {
+    **next(s for s in CATALOG if s.name == "tiny-wan").call,
+    "num_frames": 5,
+    "height": 32,
+    "width": 32,
+    "num_inference_steps": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Wan as its maintainer would have saved it."""
+    folder = tmp_path_factory.mktemp("saved") / "wan"
+    tiny_wan().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "wan"))
+
+
+def at(location: Path | str, **more: Any) -> ModelSpec:
+    return ModelSpec(name="mine", source="diffusers", location=str(location), **more)
+
+
+def frames(source: Any) -> np.ndarray:
+    return source.generate(FOX, 0, CALL).frames
+
+
+def edit(folder: Path, **entries: Any) -> None:
+    path = folder / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_a_folder_gives_the_videos_of_the_pipeline_that_was_saved(saved: Path) -> None:
+    source = open_source(at(saved))
+    assert isinstance(source, PipelineSource)
+    assert np.array_equal(frames(source), frames(open_source(CATALOG[0])))
+
+
+def test_the_dtype_is_the_spec_s(saved: Path) -> None:
+    pipeline = open_source(at(saved, dtype="bfloat16")).pipeline
+    assert pipeline.text_encoder.dtype is torch.bfloat16
+    assert pipeline.transformer.blocks[0].ffn.net[2].weight.dtype is torch.bfloat16
+    # diffusers keeps these in float32, and so they stay.
+    assert pipeline.transformer.scale_shift_table.dtype is torch.float32
+
+
+def test_another_class_than_the_folder_s_own(folder: Path) -> None:
+    edit(folder, _class_name="WanVideoToVideoPipeline")
+    assert type(open_source(at(folder)).pipeline).__name__ == "WanVideoToVideoPipeline"
+    named = at(folder, pipeline="WanPipeline")
+    assert type(open_source(named).pipeline).__name__ == "WanPipeline"
+    with pytest.raises(SourceError, match=r"no pipeline 'WanPipelin'.*did you mean 'WanPipeline'"):
+        open_source(at(folder, pipeline="WanPipelin"))
+
+
+def test_code_of_the_model_is_not_run(folder: Path) -> None:
+    (folder / "evil.py").write_text("raise SystemExit('the code ran')\n")
+    edit(folder, transformer=["evil", "Transformer"])
+    with pytest.raises(SourceError, match=r"transformer is evil\.Transformer.*is not run"):
+        open_source(at(folder))
+    edit(folder, transformer=["diffusers", "WanTransformer3DModel"], _class_name=["evil", "Pipe"])
+    with pytest.raises(SourceError, match=r"pipeline is \['evil', 'Pipe'\].*is not run"):
+        open_source(at(folder))
+
+
+def test_a_class_that_this_diffusers_lacks(folder: Path) -> None:
+    edit(folder, transformer=["diffusers", "Wan9Transformer3DModel"])
+    with pytest.raises(SourceError, match=r"Wan9Transformer3DModel.*pip install -U diffusers"):
+        open_source(at(folder))
+
+
+def test_a_motion_adapter_from_elsewhere(tmp_path: Path) -> None:
+    from pytest_vdb.models.twins.unet import tiny_animatediff
+
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    pipeline = tiny_animatediff()
+    pipeline.save_pretrained(base)
+    shutil.move(base / "motion_adapter", adapter)
+    edit(base, motion_adapter=[None, None])
+    spec = at(base, pipeline="AnimateDiffPipeline", options={"motion_adapter": str(adapter)})
+    loaded = open_source(spec).pipeline.motion_adapter
+    kept = pipeline.motion_adapter.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in loaded.state_dict().items())
+    (adapter / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"motion_adapter in .* half-downloaded"):
+        open_source(spec)
+
+
+FROM_CACHE = """
+import sys
+from pytest_vdb.models.open import open_source
+from pytest_vdb.records import ModelSpec
+source = open_source(ModelSpec(name="mine", source="diffusers", location="org/tiny-wan"))
+print(type(source.pipeline).__name__, source.nbytes)
+"""
+
+
+def test_the_hub_s_cache_is_enough_offline_and_nothing_is_printed(
+    saved: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "hub" / "models--org--tiny-wan"
+    shutil.copytree(saved, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_CACHE],
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["WanPipeline", str(open_source(CATALOG[0]).nbytes)], done.stderr
+    assert done.stderr == ""  # no progress bars, no warnings

@@ -1,0 +1,151 @@
+"""What timing the stages of a pipeline costs.
+
+    python tools/stage_cost.py [BLOCKS] [MODEL ...]
+
+Calls tiny models without and with a `StageClock` in blocks of four (without, with, with, without)
+in one process on one thread, and prints a Markdown table. "CPU time" and "wall clock" are medians
+of the blocks' ratios with their 95 % intervals: they hold everything, and the machine's noise.
+"counted" is the same without the noise: the watched calls times what one costs by itself, and
+putting the watch on and off. A tiny model's step takes milliseconds where a real one's takes
+hundreds, so its share is an upper bound.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from scipy.stats import binom
+
+from pytest_vdb.measure.stages import StageClock
+from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.open import open_source
+from pytest_vdb.records import Prompt
+
+BLOCKS = 25
+MODELS = ("tiny-wan", "tiny-ltx", "tiny-hunyuan", "tiny-animatediff")
+BUDGET = 0.01
+
+Times = tuple[float, float]  # CPU and wall seconds
+
+
+def once(call: Callable[[], object], clock: StageClock | None) -> Times:
+    cpu, wall = time.process_time(), time.perf_counter()
+    if clock is None:
+        call()
+    else:
+        with clock:
+            call()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def compare(call: Callable[[], object], clock: StageClock, blocks: int) -> list[Times]:
+    """How much longer a watched call takes, as shares of CPU and wall time, of each block."""
+    for watched in (None, clock, None, clock):
+        once(call, watched)
+    shares = []
+    for _ in range(blocks):
+        times = [once(call, watched) for watched in (None, clock, clock, None)]
+        (a, b, c, d), (e, f, g, h) = zip(*times, strict=True)
+        shares.append(((b + c) / (a + d) - 1, (f + g) / (e + h) - 1))
+    return shares
+
+
+def median_interval(values: list[float]) -> tuple[float, float, float]:
+    """The median, and its distribution-free 95 % interval: two order statistics."""
+    ordered, n = sorted(values), len(values)
+    low = int(binom.ppf(0.025, n, 0.5))
+    return statistics.median(ordered), ordered[max(low - 1, 0)], ordered[min(n - low, n - 1)]
+
+
+def watched_call_cost(number: int = 20_000) -> float:
+    """CPU seconds that the clock adds to one call of a network that does nothing."""
+
+    class Empty:
+        def __init__(self) -> None:
+            self.transformer = torch.nn.Identity()
+
+    empty = Empty()
+    network, clock = empty.transformer, StageClock(empty)
+
+    def loop() -> float:
+        began = time.process_time()
+        for _ in range(number):
+            network(None)
+        return (time.process_time() - began) / number
+
+    costs = []
+    for _ in range(7):
+        plain = loop()
+        with clock:
+            costs.append(loop() - plain)
+    return statistics.median(costs)
+
+
+def on_and_off_cost(clock: StageClock, number: int = 200) -> float:
+    """CPU seconds of an empty block."""
+    began = time.process_time()
+    for _ in range(number):
+        with clock:
+            pass
+    return (time.process_time() - began) / number
+
+
+def row(name: str, blocks: int, still: Path, each: float) -> tuple[str, float]:
+    """One line of the table, and the counted share; ``each``: seconds of one watched call."""
+    spec = next(spec for spec in CATALOG if spec.name == name)
+    source: Any = open_source(spec)
+    image = str(still) if spec.task == "image-to-video" else None
+    prompt = Prompt("fox", "a fox runs through snow", image=image)
+    clock = StageClock(source.pipeline)
+
+    def call() -> object:
+        return source.generate(prompt, 0, spec.call)
+
+    shares = compare(call, clock, blocks)
+    columns = [list(column) for column in zip(*shares, strict=True)]
+    cells = ["{:+.2%} ({:+.2%} to {:+.2%})".format(*median_interval(column)) for column in columns]
+    with clock:
+        call()
+    took, steps = sum(clock.stages.values()), clock.steps
+    watched = len(clock._labels) // 2  # every one begins and ends
+    counted = watched * each + on_and_off_cost(clock)
+    step = statistics.median(steps) * 1e3 if steps else float("nan")
+    return (
+        f"| {name} | {took * 1e3:.0f} ms | {step:.1f} ms | {watched} | {counted * 1e6:.0f} µs | "
+        f"{counted / took:.2%} | {cells[0]} | {cells[1]} |",
+        counted / took,
+    )
+
+
+def main(argv: list[str]) -> int:
+    blocks = int(argv[0]) if argv else BLOCKS
+    torch.set_num_threads(1)
+    each = watched_call_cost()
+    print(f"One watched call costs {each * 1e6:.1f} µs; {blocks} blocks a model.\n")
+    print("| model | a call | a step | watched calls | cost | counted | CPU time | wall clock |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        still = Path(folder) / "still.png"
+        Image.linear_gradient("L").convert("RGB").save(still)
+        worst = 0.0
+        for name in argv[1:] or MODELS:
+            line, share = row(name, blocks, still, each)
+            worst = max(worst, share)
+            print(line, flush=True)
+    return int(worst > BUDGET)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
