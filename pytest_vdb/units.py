@@ -23,6 +23,8 @@ def show(value: float, unit: str) -> str:
                 if abs(value) >= factor:
                     return f"{value / factor:.4g} {name}"
             return f"{value:.0f} B"
-        case "s" | "dB":
+        case "s" | "dB" | "J" | "g":
             return f"{value:.4g} {unit}"
+        case "1/s":
+            return f"{value:.4g}/s"
     return f"{value:.4f}" if 0.1 <= abs(value) < 10 else f"{value:.4g}"

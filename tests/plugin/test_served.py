@@ -49,7 +49,7 @@ def test_polling_that_is_too_coarse_for_the_tolerance_measures_no_latency(suite:
     result.stdout.fnmatch_lines(["*UNMEASURED latency*quarter of the tolerance*poll_interval=*"])
 
 
-def test_a_server_that_dies_is_the_infrastructures_fault(
+def test_a_server_that_does_not_start_fails_with_its_last_words(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIDEO_SERVER_DIES", "1")
@@ -58,8 +58,8 @@ def test_a_server_that_dies_is_the_infrastructures_fault(
     result = suite.pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "benchmarks", "--vdb-model=tiny-wan", f"--vdb-serve={command}"
     )
-    result.assert_outcomes(errors=1)
-    assert result.ret == 10
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*SourceError: the server (--vdb-serve*", "*no kernel image*"])
 
 
 @pytest.mark.parametrize(

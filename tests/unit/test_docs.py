@@ -92,8 +92,8 @@ def test_every_state_and_default_tolerance_is_described() -> None:
     for state in State:
         assert re.search(rf"^\|.*\b{state}\b", text, flags=re.MULTILINE), state
     for name, value in policy.DEFAULTS.items():
-        measurement, _, device = name.partition("@")
-        cell = f"`{measurement}`" + (" on a CPU" if device == "cpu" else "")
+        measurement, _, where = name.partition("@")
+        cell = f"`{measurement}`" + {"cpu": " on a CPU", "reported": ", reported"}.get(where, "")
         cell = "every score" if name == "score" else cell
         assert row("verdicts.md", 0, cell)[1] == f"`{value}`"
 
