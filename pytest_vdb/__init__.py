@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_vdb.errors import VdbError as VdbError
     from pytest_vdb.metrics.registry import MetricSpec as MetricSpec
+    from pytest_vdb.models.sources import Output as Output
+    from pytest_vdb.models.sources import Rank as Rank
     from pytest_vdb.records import Kind as Kind
     from pytest_vdb.records import ModelSpec as ModelSpec
     from pytest_vdb.units import GiB as GiB
@@ -20,11 +22,13 @@ _WHERE = {
     "ms": "units",
     "ModelSpec": "records",
     "Kind": "records",
+    "Output": "models.sources",
+    "Rank": "models.sources",
     "MetricSpec": "metrics.registry",
     "VdbError": "errors",
 }
 
-__all__ = ["GiB", "Kind", "MetricSpec", "MiB", "ModelSpec", "VdbError", "ms"]
+__all__ = ["GiB", "Kind", "MetricSpec", "MiB", "ModelSpec", "Output", "Rank", "VdbError", "ms"]
 
 
 def __getattr__(name: str) -> Any:

@@ -97,27 +97,34 @@ def _software() -> dict[str, str]:
     }
 
 
-def quality_environment(device: str) -> Environment:
+def quality_environment(device: str, count: int = 1) -> Environment:
     """Identity of a quality measurement: what moves pixels, without pool and driver.
 
-    ``device`` may be ``"endpoint"``: a server whose machine and software are not known.
+    ``count`` is the number of devices that a model runs on. ``device`` may be ``"endpoint"``: a
+    server whose machine and software are not known.
     """
     if device == "endpoint":
         return Environment({"device": device}, facts(device))
     identity = {"device": "cpu"}
     if device != "cpu":
         names = sorted({name for name, _ in gpus()})  # a mixed machine is a machine of its own
-        identity = {"device": "+".join(names) or device, "count": "1gpu", "cuda": torch_cuda()}
+        identity = {
+            "device": "+".join(names) or device,
+            "count": f"{count}gpu",
+            "cuda": torch_cuda(),
+        }
         identity |= {name: f"{name}{v}" for name in KERNEL_PACKAGES if (v := package(name))}
     return Environment(identity | _software(), facts(device))
 
 
-def performance_environment(device: str, pool: str = "", crowd: int = 0) -> Environment:
+def performance_environment(
+    device: str, pool: str = "", crowd: int = 0, count: int = 1
+) -> Environment:
     """Identity of latency and memory: quality's, and the machine, driver, pool and crowding.
 
     ``crowd`` is the number of workers where they share a device and were allowed to (else 0).
     """
-    quality = quality_environment(device)
+    quality = quality_environment(device, count)
     identity = dict(quality.identity)
     if device == "endpoint":
         pass  # nothing is known of the machine behind a URL but its pool
@@ -125,6 +132,7 @@ def performance_environment(device: str, pool: str = "", crowd: int = 0) -> Envi
         identity |= {"cpu": cpu_name(), "cores": f"{cpu_count()}c"}
     else:
         identity |= {"driver": "driver" + release(gpus()[0][1], 1) if gpus() else ""}
+    identity |= {"ranks": f"{count}ranks"} if device == "cpu" and count > 1 else {}
     identity |= {"pool": pool} if pool else {}
     identity |= {"crowd": f"{crowd}workers"} if crowd else {}
     return Environment(identity, quality.facts)

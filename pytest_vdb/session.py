@@ -169,6 +169,11 @@ class VdbSession:
             away = spec.source in ("endpoint", "recorded")
             here = away or (self.device == "cpu" and spec.devices == 1)
             kind = "inprocess" if here else "child"
+        if kind == "inprocess" and spec.devices > 1:
+            raise BadSetting(
+                f"{spec.name} runs on {spec.devices} devices, which a child process leases: "
+                "leave --vdb-runner out, or set it to child"
+            )
         if kind not in self._runners:
             if kind == "child":
                 from pytest_vdb.measure.child import ChildProcess
@@ -207,9 +212,10 @@ class VdbSession:
 
         # In-process runners all use the first GPU; children lease one each.
         in_process = settings.runner == "inprocess"
-        slots = 1 if in_process else len(visible_devices())
+        slots = 1 if in_process else len(visible_devices()) // spec.devices
         if self.device == "cpu":
-            slots = max(1, cpu_count() // int(spec.options.get("num_threads") or cpu_count()))
+            threads = int(spec.options.get("num_threads") or 0)
+            slots = max(1, cpu_count() // max(threads, spec.devices if threads else cpu_count()))
         return self.workers if self.workers > slots else 0
 
     def environments(self, spec: ModelSpec, settings: Settings) -> tuple[Environment, Environment]:
@@ -217,8 +223,8 @@ class VdbSession:
         crowd = self.crowd(spec, settings) if settings.crowded else 0
         device = self.device_of(spec)
         return (
-            quality_environment(device),
-            performance_environment(device, self.settings.pool, crowd),
+            quality_environment(device, spec.devices),
+            performance_environment(device, self.settings.pool, crowd, spec.devices),
         )
 
     def headline(self) -> str:

@@ -2,7 +2,7 @@
 
     python tools/stage_cost.py [BLOCKS] [MODEL ...]
 
-Calls tiny models without and with a `StageClock` in blocks of four (without, with, with, without)
+Calls tiny models without (A) and with (B) a `StageClock` in blocks of four, ABBA or BAAB by chance,
 in one process on one thread, and prints a Markdown table. "CPU time" and "wall clock" are medians
 of the blocks' ratios with their 95 % intervals: they hold everything, and the machine's noise.
 "counted" is the same without the noise: the watched calls times what one costs by itself, and
@@ -16,6 +16,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
+import random
 import statistics
 import sys
 import tempfile
@@ -54,11 +55,15 @@ def compare(call: Callable[[], object], clock: StageClock, blocks: int) -> list[
     """How much longer a watched call takes, as shares of CPU and wall time, of each block."""
     for watched in (None, clock, None, clock):
         once(call, watched)
-    shares = []
+    shares, chance = [], random.Random(0)
     for _ in range(blocks):
-        times = [once(call, watched) for watched in (None, clock, clock, None)]
-        (a, b, c, d), (e, f, g, h) = zip(*times, strict=True)
-        shares.append(((b + c) / (a + d) - 1, (f + g) / (e + h) - 1))
+        # By chance: what recurs every few calls (garbage collection) must not meet one side alone.
+        order = chance.choice([(None, clock, clock, None), (clock, None, None, clock)])
+        times: dict[bool, list[Times]] = {False: [], True: []}
+        for watched in order:
+            times[watched is not None].append(once(call, watched))
+        with_, without = ([sum(c) for c in zip(*times[w], strict=True)] for w in (True, False))
+        shares.append((with_[0] / without[0] - 1, with_[1] / without[1] - 1))
     return shares
 
 

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 JOB = "job.json"
 LOG = "child.log"
+END = ""  # in place of a job's file: nothing more is to be done
 LINES = 20  # of the log in a message
 STARTUP = 300.0  # seconds at least for Python and its libraries, which no timeout is meant for
-GRACE = 10.0  # seconds that a finished child has for its own cleaning up
+GRACE = 10.0  # seconds that a child has to close its model
 
 LEASE_SECONDS = 1800.0
 """How long to wait for devices that another run holds, before that is an INFRA_ERROR."""
@@ -81,10 +82,10 @@ class ChildProcess:
         except BaseException:
             self.release()
             raise
-        if failure is None and tally.done and self.keep:
+        live.idle = tally.done or failure is not None
+        if tally.done and self.keep:
             live.load = tally.load
             return tally.run(self.name)
-        live.group.wait(GRACE)
         self.release()
         if failure is not None:
             raise _as_error(failure)
@@ -96,7 +97,9 @@ class ChildProcess:
         """End the child and give its devices back. Raises InfraError where they are not free."""
         if self._live is not None:
             live, self._live = self._live, None
-            live.stack.close()
+            with live.stack:
+                if live.idle and live.group.send(END):
+                    live.group.wait(GRACE)
 
     def close(self) -> None:
         """Nothing outlives the runner."""
@@ -124,7 +127,7 @@ class ChildProcess:
         if live is None or live.loading != job.loading or not live.group.send(str(file)):
             return None
         tally({"event": "loaded", "seconds": live.load})
-        live.started = True
+        live.started, live.idle = True, False
         return live
 
     def _count(self, job: Job) -> int:
@@ -151,6 +154,8 @@ class _Live:
     stack: ExitStack
     load: float | None = None
     started: bool = False
+    idle: bool = False
+    """Whether it waits for another job, or to be told to end."""
 
 
 def _listen(live: _Live, tally: Tally) -> dict[str, Json] | None:
@@ -241,28 +246,33 @@ def main(argv: list[str]) -> int:
         while data:
             data = data[os.write(events, data) :]
 
-    try:
-        _work(files, emit)
-    except VdbError as exc:
-        emit({"event": "failed", "error": type(exc).__name__, "message": str(exc)})
-    except Exception:
-        message = f"the child process failed outside the model:\n{traceback.format_exc().rstrip()}"
-        emit({"event": "failed", "error": "InfraError", "message": message})
+    with ExitStack() as held:  # the model is closed when the parent knows the outcome
+        try:
+            _work(files, emit, held)
+        except VdbError as exc:
+            emit({"event": "failed", "error": type(exc).__name__, "message": str(exc)})
+        except Exception:
+            trace = traceback.format_exc().rstrip()
+            message = f"the child process failed outside the model:\n{trace}"
+            emit({"event": "failed", "error": "InfraError", "message": message})
     return 0
 
 
-def _work(files: SimpleQueue[str], emit: Callable[[dict[str, Json]], None]) -> None:
-    """Load the first job's model, and execute every job that follows with it."""
+def _work(
+    files: SimpleQueue[str], emit: Callable[[dict[str, Json]], None], held: ExitStack
+) -> None:
+    """Load the first job's model, and execute with it every job until `END`."""
     from pytest_vdb.measure.execute import execute, import_libraries, load
 
     source = None
-    while True:
-        job = Job.from_json(json.loads(Path(files.get()).read_text()))
+    while (file := files.get()) != END:
+        job = Job.from_json(json.loads(Path(file).read_text()))
         if source is None:
             sys.path[:] = dict.fromkeys([*job.path, *sys.path])
             import_libraries(job)
             emit({"event": "started"})  # so that the load's time limit is the load's
             source, seconds = load(job)
+            held.callback(source.close)
             emit({"event": "loaded", "seconds": seconds})
         execute(job, emit, source)
 

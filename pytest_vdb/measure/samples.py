@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,11 @@ def reported(output: Output, lap: Lap | None, energy: Mapping[str, float]) -> Do
             memory[f"rank.{number}"] = rank.memory
         if rank.energy is not None:
             energy = {**energy, f"rank.{number}": rank.energy}
-    return Done(output, lap, output.stages, output.steps, memory, energy)
+    done = Done(output, lap, output.stages, output.steps, memory, energy)
+    rest = (done.wall or 0) - sum(output.stages.values())
+    if output.stages and "other" not in output.stages and rest > 0:
+        return replace(done, stages={**output.stages, "other": rest})
+    return done
 
 
 def write_sample(job: Job, index: int, output: Output, done: Done | None) -> Sample:

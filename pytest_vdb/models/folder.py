@@ -59,12 +59,20 @@ def component_class(name: str, library: str, kind: str, spec: ModelSpec) -> Any:
             f"model {spec.name!r}: its {name} is {library}.{kind}, code that comes with the model. "
             "Such code is not run; load it in a function of your own (module:function)"
         )
-    if (found := getattr(module, kind, None)) is None:
+    if (found := getattr(module, kind, None) or _renamed(kind)) is None:
         raise SourceError(
             f"model {spec.name!r}: its {name} is a {kind}, which this {module.__name__} does not "
             f"have; pip install -U {module.__name__.partition('.')[0]}"
         )
     return found
+
+
+def _renamed(kind: str) -> Any:
+    """The class of transformers that took the place of ``kind``, where diffusers knows one."""
+    table = importlib.import_module("diffusers.utils.deprecation_utils")
+    remap = getattr(table, "_maybe_remap_transformers_class", None)  # of newer releases
+    name = remap(kind) if remap else None
+    return getattr(importlib.import_module("transformers"), name, None) if name else None
 
 
 def refuse_code(index: dict[str, Json], spec: ModelSpec) -> None:

@@ -92,6 +92,8 @@ def _load(spec: ModelSpec, options: dict[str, Json], dtype: torch.dtype) -> Any:
             str(preset), components(read_index(folder, spec)), dtype
         )
         more |= {} if config is None else {"quantization_config": config}
+        with loading.applying(spec, "quantization", preset):
+            return quietly_loaded(kind, folder, dtype, more | parts)
     return quietly_loaded(kind, folder, dtype, more | parts)
 
 

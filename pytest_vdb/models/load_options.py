@@ -29,7 +29,6 @@ QUANTIZATIONS: Mapping[str, str] = {
     "torchao_fp8dq": "torchao",
     "quanto_int8": "optimum-quanto",
     "quanto_fp8": "optimum-quanto",
-    "quanto_int4": "optimum-quanto",
 }
 """Presets of diffusers' quantization backends, and the package that each needs."""
 

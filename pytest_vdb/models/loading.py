@@ -97,10 +97,10 @@ def apply(pipeline: Any, spec: ModelSpec, device: str) -> None:
     }
     for name, step in steps.items():
         if name in options:
-            with _applying(spec, name, options[name]):
+            with applying(spec, name, options[name]):
                 step(pipeline, options[name])
     if "cpu_offload" in options:
-        with _applying(spec, "cpu_offload", options["cpu_offload"]):
+        with applying(spec, "cpu_offload", options["cpu_offload"]):
             _offload(pipeline, options["cpu_offload"], device)
     else:
         pipeline.to(device)
@@ -109,7 +109,7 @@ def apply(pipeline: Any, spec: ModelSpec, device: str) -> None:
 
 
 @contextmanager
-def _applying(spec: ModelSpec, name: str, value: Json) -> Iterator[None]:
+def applying(spec: ModelSpec, name: str, value: Json) -> Iterator[None]:
     """Say which option of which model an exception belongs to."""
     try:
         yield

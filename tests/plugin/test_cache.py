@@ -80,3 +80,45 @@ def test_a_wrong_size_ends_the_run(suite: Suite) -> None:
     result = suite.run("--vdb-cache-budget=7")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*--vdb-cache-budget: '7' is no size; write e.g. 20GiB*"])
+
+
+HUNGRY = """
+import torch
+
+def hungry():
+    pipeline = counted("hungry")
+    forward = pipeline.transformer.forward
+
+    def sometimes(*args, **kwargs):
+        if "fox" in open("prompt.txt").read():
+            torch.empty(2**60)  # more than any machine has
+        return forward(*args, **kwargs)
+
+    pipeline.transformer.forward = sometimes
+    return pipeline
+"""
+
+
+def test_out_of_memory_fails_its_test_drops_the_pipeline_and_the_next_test_runs(
+    suite: Suite,
+) -> None:
+    (suite.root / "counted_models.py").write_text(COUNTED + HUNGRY)
+    suite.write(
+        "def use(text):\n"
+        "    open('prompt.txt', 'w').write(text)\n"
+        "def test_fox(vdb):\n"
+        "    use('fox'); vdb.latency.mean + 0\n"
+        "@pytest.mark.vdb(prompts=['a blue boat'])\n"
+        "def test_boat(vdb):\n"
+        "    use('boat'); assert vdb.latency < 90\n"
+    )
+    result = suite.pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "benchmarks", "--vdb-model=counted_models:hungry"
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*OutOfMemory: the warm-up generation of prompt*ran out of memory on cpu at a request*",
+        ]
+    )
+    assert (suite.root / "loads.txt").read_text().split() == ["hungry", "hungry"]

@@ -17,6 +17,7 @@ import torch
 from pytest_vdb.errors import SourceError
 from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.models.embedded import tiny_wan
+from pytest_vdb.models.folder import component_class
 from pytest_vdb.models.open import open_source
 from pytest_vdb.models.pipeline import PipelineSource
 from pytest_vdb.records import ModelSpec, Prompt
@@ -96,6 +97,12 @@ def test_a_class_that_this_diffusers_lacks(folder: Path) -> None:
         open_source(at(folder))
 
 
+def test_a_class_that_transformers_renamed_is_found() -> None:
+    """Older repositories name it, and diffusers loads them all the same."""
+    found = component_class("feature_extractor", "transformers", "CLIPFeatureExtractor", at("."))
+    assert hasattr(found, "from_pretrained")
+
+
 def test_a_motion_adapter_from_elsewhere(tmp_path: Path) -> None:
     from pytest_vdb.models.twins.unet import tiny_animatediff
 
@@ -115,6 +122,7 @@ def test_a_motion_adapter_from_elsewhere(tmp_path: Path) -> None:
 
 FROM_CACHE = """
 import sys
+from pytest_vdb.models.folder import component_class
 from pytest_vdb.models.open import open_source
 from pytest_vdb.records import ModelSpec
 source = open_source(ModelSpec(name="mine", source="diffusers", location="org/tiny-wan"))

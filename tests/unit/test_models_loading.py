@@ -251,3 +251,10 @@ def test_a_pipeline_without_what_an_option_needs(mine: None) -> None:
     spec = ModelSpec("mine", "factory", "bare_wan_for_vdb:without_cache")
     with pytest.raises(SourceError, match=r"vae_tiling=True of model 'mine': NoneType has no"):
         open_source(ModelSpec("mine", "factory", spec.location, options={"vae_tiling": True}))
+
+
+def test_the_table_of_the_docs_is_the_code_s() -> None:
+    page = Path(__file__).parents[2] / "docs" / "loading.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    for name, option in LOAD_OPTIONS.items():
+        assert f"| `{name}` | {option.values} | {option.doc} |" in rows

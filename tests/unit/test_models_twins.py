@@ -124,9 +124,8 @@ def test_prompt_picture_and_seed_decide_the_video(twin: Built, scene: Scene) -> 
     assert not np.allclose(twin.video(scene(), seed=1), frames, atol=0.01)
     if twin.spec.pipeline != "StableVideoDiffusionPipeline":  # which takes no prompt
         assert not np.allclose(twin.video(scene(SEA)), frames, atol=0.01)
-    other = twin.video(scene(picture=1))
-    starts_from_it = twin.spec.task == "image-to-video"
-    assert np.allclose(other, frames, atol=0.01) is not starts_from_it
+    if twin.spec.task == "image-to-video":
+        assert not np.allclose(twin.video(scene(picture=1)), frames, atol=0.01)
 
 
 def test_every_component_takes_part(twin: Built, scene: Scene) -> None:
@@ -138,16 +137,16 @@ def test_every_component_takes_part(twin: Built, scene: Scene) -> None:
         with torch.no_grad():
             for weight in component.parameters():
                 weight.mul_(1.1)
-            frames = twin.video(scene())
+            output = twin.source.generate(scene(), 0, twin.spec.call)
             for weight, value in zip(component.parameters(), before, strict=True):
                 weight.copy_(value)
-        assert not np.array_equal(frames, twin.output.frames), name
+        same = np.array_equal(output.frames, twin.output.frames)
+        assert not (same and np.array_equal(output.audio, twin.output.audio)), name
 
 
 SILENT = {
     ("AnimateDiffPipeline", "motion_adapter"),  # its weights are copied into the U-Net
     ("HunyuanVideo15Pipeline", "text_encoder_2"),  # reads what stands in quotes in a prompt
-    ("LTX2Pipeline", "vocoder"),  # makes the sound
 }
 
 
@@ -208,13 +207,24 @@ def test_saved_and_reloaded_it_makes_the_same_bits(
     loader: Any = DiffusionPipeline
     if twin.spec.pipeline == "ConsisIDPipeline":
         loader = type(twin.source.pipeline)  # diffusers finds its name only beside OpenCV
-    pipeline = loader.from_pretrained(tmp_path)
-    assert type(pipeline).__name__ == twin.spec.pipeline or twin.spec in EMBEDDED
+    pipeline = loader.from_pretrained(tmp_path, **ABSENT.get(twin.spec.pipeline, {}))
+    assert type(pipeline) is type(twin.source.pipeline)
+    for component in modules(pipeline).values():
+        for weight in component.parameters():
+            # Reloaded weights lie where they lie in the file, and what is not aligned may be
+            # multiplied by another kernel, whose last bit differs.
+            weight.data = weight.data.clone()
     if twin.spec.pipeline == "AllegroPipeline":
         pipeline.vae.enable_tiling()  # not in the folder, and it decodes in no other way
     pipeline.set_progress_bar_config(disable=True)
     frames = twin.video(scene(), source=PipelineSource(twin.spec, pipeline))
     assert np.array_equal(frames, twin.output.frames)
+
+
+ABSENT: dict[str, dict[str, None]] = {
+    "TextToVideoZeroPipeline": {"safety_checker": None, "feature_extractor": None},
+}
+"""What diffusers has to be told again is not there."""
 
 
 def test_the_table_says_what_is_built(twin: Built) -> None:

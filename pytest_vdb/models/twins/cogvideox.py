@@ -52,7 +52,8 @@ def tiny_consisid(seed: int = 1) -> ConsisIDPipeline:
     diffusers exports the class only where OpenCV is installed, which no more than drawing the
     key points of a face needs; hence it is imported from where it lives.
     """
-    from diffusers import CogVideoXDPMScheduler, ConsisIDTransformer3DModel
+    from diffusers import CogVideoXDPMScheduler
+    from diffusers.models.transformers.consisid_transformer_3d import ConsisIDTransformer3DModel
     from diffusers.pipelines.consisid.pipeline_consisid import ConsisIDPipeline
 
     pipeline = ConsisIDPipeline(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.models.embedded import DIM
 from pytest_vdb.models.twins.parts import (
@@ -67,11 +67,13 @@ def tiny_allegro(seed: int = 1) -> AllegroPipeline:
         EulerAncestralDiscreteScheduler,
     )
 
+    vae: Any = AutoencoderKLAllegro(
+        block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, sample_size=128
+    )
+    vae.enable_tiling()  # it decodes in no other way
     pipeline = AllegroPipeline(
         **t5(),
-        vae=AutoencoderKLAllegro(
-            block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, sample_size=128
-        ),
+        vae=vae,
         scheduler=EulerAncestralDiscreteScheduler(
             beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
         ),
@@ -86,7 +88,6 @@ def tiny_allegro(seed: int = 1) -> AllegroPipeline:
             sample_frames=4,
         ),
     )
-    pipeline.vae.enable_tiling()  # it decodes in no other way
     return twin(pipeline, seed, grain=1.0, contrast=0.5)
 
 
