@@ -20,6 +20,7 @@ from pytest_vdb.errors import (
 )
 from pytest_vdb.models.sources import provides
 from pytest_vdb.records import (
+    FRAME_COUNTS,
     Baseline,
     Measurement,
     Missing,
@@ -148,7 +149,7 @@ class Bench:
         """(name, message) of everything that nobody would accept in these videos."""
         from pytest_vdb.metrics import sanity
 
-        wanted = (*sanity.COUNTS, "height", "width")
+        wanted = (*FRAME_COUNTS, "height", "width")
         checked = self.spec.source == "recorded"  # its source holds it to the manifest's sizes
         expected = {} if checked else {k: v for k, v in self.workload.call.items() if k in wanted}
         texts = {p.id: p.text for p in self.workload.prompts}

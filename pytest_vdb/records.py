@@ -20,6 +20,10 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no name may hold: control characters (a terminal obeys them) and lone surrogates."""
 
 
+FRAME_COUNTS = ("num_frames", "video_length", "frames")
+"""What pipelines call the number of frames that is asked for."""
+
+
 class Record:
     """JSON in and out for a frozen dataclass whose nested records name their own types."""
 

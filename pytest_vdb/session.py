@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,7 +32,7 @@ from pytest_vdb.models import load_options
 from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Layers, Settings
-from pytest_vdb.records import Environment, Kind, ModelSpec, Workload
+from pytest_vdb.records import FRAME_COUNTS, Environment, Kind, ModelSpec, Workload
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class VdbSession:
         return Workload(
             prompts=prompts.load(settings.prompts, self.config.rootpath),
             seeds=settings.seeds,
-            call={**spec.call, **load_options.split(settings.call)[0]},
+            call=_call(spec, load_options.split(settings.call)[0]),
             dtype=spec.dtype,
             options=spec.options | ({"weights": "random"} if spec.weights == "random" else {}),
         )
@@ -295,3 +295,11 @@ class VdbSession:
     def close(self) -> None:
         for runner in self._runners.values():
             runner.close()
+
+
+def _call(spec: ModelSpec, asked: dict[str, Any]) -> dict[str, Any]:
+    """``asked`` over the model's own arguments; ``num_frames`` by the name that the model has."""
+    own = next((name for name in FRAME_COUNTS if name in spec.call), "num_frames")
+    if "num_frames" in asked and own != "num_frames":
+        asked = {own if name == "num_frames" else name: value for name, value in asked.items()}
+    return {**spec.call, **asked}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_vdb.records import Json
+from pytest_vdb.records import FRAME_COUNTS, Json
 
 VISIBLE = 10.0
 """Grey levels: at or below it a pixel is black. 0.3 % of white's light on an sRGB screen."""
@@ -24,10 +24,6 @@ up to 12 grey levels and 12 times the mean difference), in at most 40 % of the p
 TAIL_SHARE, TAIL_PAIRS = 0.5, 4
 """A video whose last half stands still, for 4 pairs or more, is frozen too."""
 BLOCK = 16  # px
-
-
-COUNTS = ("num_frames", "video_length", "frames")
-"""What pipelines call the number of frames that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ def _faults(frames: np.ndarray, nonfinite: int, expected: Mapping[str, Json]) ->
 
 
 def _count(frames: np.ndarray, expected: Mapping[str, Json]) -> Iterator[Fault]:
-    key = next((key for key in COUNTS if expected.get(key) is not None), "")
+    key = next((key for key in FRAME_COUNTS if expected.get(key) is not None), "")
     wanted = expected.get(key)
     if wanted is not None and len(frames) != wanted:
         yield Fault(

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline as AnyPipeline
+from packaging.version import Version
 from PIL import Image
 
 from pytest_vdb.errors import NoImage, SourceError
@@ -30,7 +32,8 @@ from pytest_vdb.models.twins import TWINS
 from pytest_vdb.records import ModelSpec, Prompt
 
 EMBEDDED = tuple(spec for spec in CATALOG if spec.name in ("tiny-wan", "tiny-ltx"))
-TINY = (*EMBEDDED, *TWINS)
+OLD = Version(diffusers.__version__) < Version("0.42")  # some families came after the lower bound
+TINY = (*EMBEDDED, *(s for s in TWINS if not OLD or hasattr(diffusers, s.pipeline)))
 FOX, SEA = "a red fox runs through snow", "waves break on a beach at dusk"
 
 Scene = Callable[..., Prompt]
@@ -243,6 +246,7 @@ def spec_of(name: str) -> ModelSpec:
     return next(spec for spec in TINY if spec.name == name)
 
 
+@pytest.mark.skipif(OLD, reason="LTX-2 came after the lower bound of diffusers")
 def test_sound_comes_with_its_rate(built: Callable[[ModelSpec], Built]) -> None:
     twin = built(spec_of("tiny-ltx2"))
     audio, rate = twin.output.audio, twin.output.sampling_rate
