@@ -104,8 +104,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not asked:
             return  # the marker is checked all the same; a module's may cover plain tests
         session = _session(metafunc.config)
-        session.check(session.layers.resolve(layers))
+        settings = session.layers.resolve(layers)
+        session.check(settings)
         specs = session.models
+        for spec in specs:
+            session.loaded_as(spec, settings)
     except VdbError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
     ids = [spec.slug for spec in specs]

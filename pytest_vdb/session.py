@@ -118,8 +118,10 @@ class VdbSession:
 
     def loaded_as(self, spec: ModelSpec, settings: Settings) -> ModelSpec:
         """``spec`` with the load options of ``settings`` over its own. Raises BadSetting."""
-        options = load_options.split(settings.call)[1]
-        return replace(spec, options={**spec.options, **options})
+        if spec.source == "recorded":
+            return spec  # nothing is loaded
+        options = {**spec.options, **load_options.split(settings.call)[1]}
+        return replace(spec, options=load_options.check_all(options, spec.source, spec.name))
 
     def workload(self, spec: ModelSpec, settings: Settings) -> Workload:
         """What ``spec`` is asked for under ``settings``; a recorded folder brings its own."""

@@ -2,12 +2,13 @@
 
     python tools/stage_cost.py [BLOCKS] [MODEL ...]
 
-Calls tiny models without (A) and with (B) a `StageClock` in blocks of four, ABBA or BAAB by chance,
-in one process on one thread, and prints a Markdown table. "CPU time" and "wall clock" are medians
-of the blocks' ratios with their 95 % intervals: they hold everything, and the machine's noise.
-"counted" is the same without the noise: the watched calls times what one costs by itself, and
-putting the watch on and off. A tiny model's step takes milliseconds where a real one's takes
-hundreds, so its share is an upper bound.
+Calls tiny models (5 frames) without and with a `StageClock` in one process on one thread, and prints
+a Markdown table. A block is six calls in random order: two plain, two plain again as a control, two
+watched. "watched" and "control" are the medians over blocks of the CPU time beyond the plain calls',
+with 95 % intervals: the control costs nothing, so what it shows is this machine's noise, and a busy
+machine's is larger than its interval. "counted" is free of that noise: the watched calls times what
+one costs by itself, and putting the watch on and off. A tiny model's step takes milliseconds where
+a real one's takes hundreds, so its share is an upper bound.
 """
 
 from __future__ import annotations
@@ -34,36 +35,36 @@ from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.models.open import open_source
 from pytest_vdb.records import Prompt
 
-BLOCKS = 25
+BLOCKS = 100
 MODELS = ("tiny-wan", "tiny-ltx", "tiny-hunyuan", "tiny-animatediff")
 BUDGET = 0.01
 
-Times = tuple[float, float]  # CPU and wall seconds
+KINDS = ("plain", "control", "watched")
 
 
-def once(call: Callable[[], object], clock: StageClock | None) -> Times:
-    cpu, wall = time.process_time(), time.perf_counter()
+def once(call: Callable[[], object], clock: StageClock | None) -> float:
+    """CPU seconds of one call."""
+    began = time.process_time()
     if clock is None:
         call()
     else:
         with clock:
             call()
-    return time.process_time() - cpu, time.perf_counter() - wall
+    return time.process_time() - began
 
 
-def compare(call: Callable[[], object], clock: StageClock, blocks: int) -> list[Times]:
-    """How much longer a watched call takes, as shares of CPU and wall time, of each block."""
+def compare(call: Callable[[], object], clock: StageClock, blocks: int) -> dict[str, list[float]]:
+    """Shares of CPU time beyond the plain calls', one a block, of the control and the watched."""
     for watched in (None, clock, None, clock):
         once(call, watched)
-    shares, chance = [], random.Random(0)
+    shares: dict[str, list[float]] = {"control": [], "watched": []}
+    chance = random.Random(0)
     for _ in range(blocks):
-        # By chance: what recurs every few calls (garbage collection) must not meet one side alone.
-        order = chance.choice([(None, clock, clock, None), (clock, None, None, clock)])
-        times: dict[bool, list[Times]] = {False: [], True: []}
-        for watched in order:
-            times[watched is not None].append(once(call, watched))
-        with_, without = ([sum(c) for c in zip(*times[w], strict=True)] for w in (True, False))
-        shares.append((with_[0] / without[0] - 1, with_[1] / without[1] - 1))
+        spent = dict.fromkeys(KINDS, 0.0)
+        for kind in chance.sample(KINDS * 2, 6):
+            spent[kind] += once(call, clock if kind == "watched" else None)
+        for kind, found in shares.items():
+            found.append(spent[kind] / spent["plain"] - 1)
     return shares
 
 
@@ -115,21 +116,23 @@ def row(name: str, blocks: int, still: Path, each: float) -> tuple[str, float]:
     prompt = Prompt("fox", "a fox runs through snow", image=image)
     clock = StageClock(source.pipeline)
 
+    arguments = {**spec.call, "num_frames": 5}
+
     def call() -> object:
-        return source.generate(prompt, 0, spec.call)
+        return source.generate(prompt, 0, arguments)
 
     shares = compare(call, clock, blocks)
-    columns = [list(column) for column in zip(*shares, strict=True)]
-    cells = ["{:+.2%} ({:+.2%} to {:+.2%})".format(*median_interval(column)) for column in columns]
+    cells = {
+        k: "{:+.2%} ({:+.2%} to {:+.2%})".format(*median_interval(v)) for k, v in shares.items()
+    }
     with clock:
         call()
     took, steps = sum(clock.stages.values()), clock.steps
     watched = len(clock._labels) // 2  # every one begins and ends
     counted = watched * each + on_and_off_cost(clock)
-    step = statistics.median(steps) * 1e3 if steps else float("nan")
     return (
-        f"| {name} | {took * 1e3:.0f} ms | {step:.1f} ms | {watched} | {counted * 1e6:.0f} µs | "
-        f"{counted / took:.2%} | {cells[0]} | {cells[1]} |",
+        f"| {name} | {took * 1e3:.0f} ms | {statistics.median(steps) * 1e3:.1f} ms | {watched} | "
+        f"{counted * 1e6:.0f} µs | {counted / took:.2%} | {cells['watched']} | {cells['control']} |",
         counted / took,
     )
 
@@ -139,7 +142,7 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(1)
     each = watched_call_cost()
     print(f"One watched call costs {each * 1e6:.1f} µs; {blocks} blocks a model.\n")
-    print("| model | a call | a step | watched calls | cost | counted | CPU time | wall clock |")
+    print("| model | a call | a step | watched calls | cost | counted | watched | control |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         still = Path(folder) / "still.png"

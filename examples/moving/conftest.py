@@ -1,12 +1,11 @@
-"""The recipe: what the script has in a dict, environment variables and REQUIRED_GPUS."""
+from pytest_vdb import ModelSpec
+
+FULL = {"num_frames": 45, "height": 480, "width": 832, "num_inference_steps": 50}
+WAN = {"location": "engine:wan", "dtype": "bfloat16", "call": FULL, "devices": 2}
 
 
 def pytest_vdb_models():
-    from pytest_vdb import ModelSpec
-
-    full = {"num_frames": 45, "height": 480, "width": 832, "num_inference_steps": 50}
-    recipe = {"location": "engine:wan", "dtype": "bfloat16", "call": full, "devices": 2}
     return [
-        ModelSpec(f"wan-{backend}", "factory", options={"attention_backend": backend}, **recipe)
+        ModelSpec(f"wan-{backend}", "factory", options={"attention_backend": backend}, **WAN)
         for backend in ("flash", "native")
     ]

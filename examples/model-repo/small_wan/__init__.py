@@ -1,0 +1,1 @@
+"""A small video model: a pipeline of our own on components of diffusers."""
