@@ -6,19 +6,14 @@ seconds, bytes; scores are on the metric's published scale.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from pytest_vdb.names import digest, slug, words
+
 Json = Any  # what json.loads gives back
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no name may hold: control characters (a terminal obeys them) and lone surrogates."""
-
 
 FRAME_COUNTS = ("num_frames", "video_length", "frames")
 """What pipelines call the number of frames that is asked for."""
@@ -36,30 +31,6 @@ class Record:
         """Build the record from ``to_json``'s form; keys of a newer writer are ignored."""
         assert is_dataclass(cls)
         return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
-
-
-def digest(value: Json) -> str:
-    """Sha256 (hex) of a JSON value in canonical form: sorted keys, no spaces."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def words(text: str) -> str:
-    """``text`` in letters, digits, ``.``, ``_`` and ``-`` alone: readable, but not unique."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
-
-
-def slug(text: str) -> str:
-    """``text`` as it may stand in a file name and a pytest id; other texts get other slugs.
-
-    ``org/name`` and ``module:function`` become ``org-name`` and ``module-function``. Any other
-    text that is changed gets six digits of its sha256: ``a b`` is ``a-b-c8687a``.
-    """
-    readable = words(text)
-    if readable == re.sub(r"(?<=[A-Za-z0-9._])[:/](?=[A-Za-z0-9._])", "-", text, count=1):
-        return readable
-    # A file name that is not UTF-8 holds surrogates.
-    return f"{readable}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)

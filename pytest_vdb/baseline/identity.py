@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pytest_vdb.records import Environment, Kind, Workload, slug
+from pytest_vdb.names import slug
+from pytest_vdb.records import Environment, Kind, Workload
 
 PERFORMANCE = frozenset({Kind.LATENCY, Kind.MEMORY, Kind.ENERGY})
 

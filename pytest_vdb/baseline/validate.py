@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_vdb.records import CONTROL, Baseline, Session, Stored
+from pytest_vdb.names import CONTROL
+from pytest_vdb.records import Baseline, Session, Stored
 
 if TYPE_CHECKING:
     from pytest_vdb.baseline.schema import BaselineFile

@@ -47,6 +47,9 @@ EMBEDDED: tuple[ModelSpec, ...] = (
 
 CATALOG: tuple[ModelSpec, ...] = (*EMBEDDED, *TWINS, *FAMILIES)
 
+WHOLE_SECTIONS = frozenset({"HunyuanVideoFramepackPipeline"})
+"""Classes that make sections of a fixed length, so that a video is longer than was asked for."""
+
 _GUARDRAIL = "none: its class builds no pipeline without the package `cosmos_guardrail`"
 NO_TWIN: dict[str, str] = {
     "cosmos-1.0-7b": _GUARDRAIL,

@@ -13,6 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image, ImageOps
 
 from pytest_vdb.errors import NoImage, SourceError, nearest
+from pytest_vdb.models.load_options import LOAD_OPTIONS
 from pytest_vdb.models.sources import Output, provides
 from pytest_vdb.records import Json, ModelSpec, Prompt
 
@@ -96,7 +97,7 @@ class PipelineSource:
             if argument not in accepted and not free:
                 raise SourceError(
                     f"{name} (model {self.spec.name!r}) takes no argument {argument!r}: "
-                    f"{nearest(argument, accepted)}"
+                    f"{nearest(argument, {*accepted, *LOAD_OPTIONS})}"
                 )
         ours: dict[str, Any] = {"prompt": prompt.text, "output_type": "np"}
         if takes_image(self.pipeline, self.spec):

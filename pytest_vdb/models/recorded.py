@@ -16,8 +16,9 @@ from pathlib import Path
 
 from pytest_vdb.errors import BadManifest, SourceError, UnreadableClip, nearest
 from pytest_vdb.models.sources import Output, provides
+from pytest_vdb.names import CONTROL
 from pytest_vdb.prompts import prompt_id
-from pytest_vdb.records import CONTROL, Json, ModelSpec, Prompt, Record, Workload, sample_key
+from pytest_vdb.records import Json, ModelSpec, Prompt, Record, Workload, sample_key
 
 MANIFEST = "prompts.jsonl"
 SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".webp", ".gif"})

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pytest_vdb.errors import BadSetting, UnknownModel, nearest
 from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.models.sources import PROVIDES
-from pytest_vdb.records import CONTROL, ModelSpec
+from pytest_vdb.names import CONTROL
+from pytest_vdb.records import ModelSpec
 
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)

@@ -10,10 +10,11 @@ from importlib import resources
 from pathlib import Path
 
 from pytest_vdb.errors import UnknownPrompts, nearest
+from pytest_vdb.names import digest
 from pytest_vdb.prompts import vbench
 from pytest_vdb.prompts.files import decoded, folder, parse, text_prompt, unique
 from pytest_vdb.prompts.files import prompt_id as prompt_id
-from pytest_vdb.records import Prompt, digest
+from pytest_vdb.records import Prompt
 
 # Texts, ids, images and tags of a version never change: whoever changes them writes the next one,
 # and a test holds the hash of each. The version is for people; a workload's own hash already holds

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_vdb.errors import UnknownPrompts
+from pytest_vdb.names import CONTROL
 from pytest_vdb.prompts import images
-from pytest_vdb.records import CONTROL, Json, Prompt
+from pytest_vdb.records import Json, Prompt
 
 Rows = Iterator[tuple[int, Mapping[str, Json]]]  # line number and fields
 LINE_END = re.compile(r"\r\n|\r|\n")  # splitlines() would also cut at U+2028 and its like

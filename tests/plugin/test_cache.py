@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.plugin.conftest import Suite
 
 COUNTED = """
@@ -67,7 +68,8 @@ def test_two_pipelines_in_hands_at_once_beyond_the_budget_name_the_holder(suite:
         "def test_both(vdb, vdb_pipeline):\n"
         "    session = vdb._bench.session\n"
         "    from dataclasses import replace\n"
-        "    job = replace(vdb._bench.job(), model=replace(vdb.model, location='counted_models:b'))\n"
+        "    other = replace(vdb.model, location='counted_models:b')\n"
+        "    job = replace(vdb._bench.job(), model=other)\n"
         "    session.runner('inprocess', vdb.model).source(job, 'x')\n"
     )
     result = suite.run("--vdb-cache-budget=7MB")

@@ -107,7 +107,9 @@ def drafted(root, name):
     found = []
     for path in root.glob("baselines/*/*/*.json"):
         for workload in json.loads(path.read_text())["workloads"].values():
-            for session in workload["measurements"].get(name, {"sessions": {}})["sessions"].values():
+            for session in (
+                workload["measurements"].get(name, {"sessions": {}})["sessions"].values()
+            ):
                 found += session.values()
     return found
 

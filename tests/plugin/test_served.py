@@ -1,4 +1,4 @@
-"""``--vdb-serve`` and a URL as model: a real server in a process of its own, gated by the plugin."""
+"""``--vdb-serve``: a real server in a process of its own, gated like any other model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.plugin.conftest import Suite
 
 SERVER = Path(__file__).parents[1] / "video_server.py"

@@ -16,14 +16,15 @@ NAME = "pytest_vdb"
 
 # A room is a folder of the package, or a module that lies directly in it. Rooms that are listed
 # know only what stands beside them (and themselves), also inside functions.
-NOUNS = {"records", "errors", "units"}
+NOUNS = {"records", "names", "errors", "units"}
 KNOWS: dict[str, set[str]] = {
-    "records": set(),
+    "names": set(),
+    "records": {"names"},
     "errors": set(),
     "units": set(),
     "hookspecs": set(),
-    "environment": {"records", "errors"},
-    "prompts": {"records", "errors"},
+    "environment": {"records", "names", "errors"},
+    "prompts": {"records", "names", "errors"},
     "options": NOUNS | {"gate"},
     "marker": NOUNS | {"gate", "options", "models"},
     "statistic": NOUNS,
@@ -69,7 +70,17 @@ LIGHT = [
         "view",
         "verdicts",
     ),
-    *("results", "records", "errors", "units", "statistic", "environment", "prompts", "cli"),
+    *(
+        "results",
+        "records",
+        "names",
+        "errors",
+        "units",
+        "statistic",
+        "environment",
+        "prompts",
+        "cli",
+    ),
     *("gate", "gate.policy", "baseline.identity", "baseline.schema", "baseline.store"),
     *("baseline.update", "models.registry", "models.catalog", "models.sources", "models.open"),
     *("models.families", "models.listing", "models.twins", "models.load_options"),

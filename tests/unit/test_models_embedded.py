@@ -13,7 +13,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pytest_vdb.models import embedded
-from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.catalog import EMBEDDED
 from pytest_vdb.models.open import open_source
 from pytest_vdb.records import ModelSpec, Prompt
 
@@ -29,7 +29,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=CATALOG, ids=lambda spec: spec.name)
+@pytest.fixture(scope="module", params=EMBEDDED, ids=lambda spec: spec.name)
 def spec(request: pytest.FixtureRequest) -> ModelSpec:
     return request.param
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from pytest_vdb.baseline.identity import benchmark_name, difference, relative_path
+from pytest_vdb.names import slug
 from pytest_vdb.records import (
     Baseline,
     Environment,
@@ -19,7 +20,6 @@ from pytest_vdb.records import (
     Value,
     Verdict,
     Workload,
-    slug,
 )
 
 WORKLOAD = Workload((Prompt("a", "a fox"), Prompt("b", "a cat")), (0, 1), {"num_frames": 5})
