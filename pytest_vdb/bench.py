@@ -150,10 +150,9 @@ class Bench:
         """(name, message) of everything that nobody would accept in these videos."""
         from pytest_vdb.metrics import sanity
 
-        wanted = (*FRAME_COUNTS, "height", "width")
+        counts = () if self.spec.pipeline in WHOLE_SECTIONS else FRAME_COUNTS
+        wanted = {*counts, "height", "width"}
         checked = self.spec.source == "recorded"  # its source holds it to the manifest's sizes
-        if self.spec.pipeline in WHOLE_SECTIONS:
-            wanted = ("height", "width")
         expected = {} if checked else {k: v for k, v in self.workload.call.items() if k in wanted}
         texts = {p.id: p.text for p in self.workload.prompts}
         faults = []

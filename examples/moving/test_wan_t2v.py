@@ -2,7 +2,7 @@ import pytest
 
 from pytest_vdb import MiB
 
-pytestmark = pytest.mark.vdb(prompts=["A man eats noodles at a market."], num_seeds=3, guidance_scale=3)
+pytestmark = pytest.mark.vdb(prompts=["A man eats noodles."], num_seeds=3, guidance_scale=3)
 SHORT = pytest.mark.vdb(num_inference_steps=4)
 TIERS = [pytest.param(10, id="default", marks=SHORT), pytest.param(125, id="full")]
 
