@@ -4,7 +4,7 @@
 def pytest_vdb_models():
     from pytest_vdb import ModelSpec
 
-    size = {"num_frames": 9, "height": 64, "width": 64, "num_inference_steps": 8}
+    size = {"num_frames": 5, "height": 64, "width": 64, "num_inference_steps": 6}
     return [
         ModelSpec(
             "small-wan",

@@ -2,7 +2,7 @@
 
 from diffusers import WanPipeline
 
-GUIDED = 0.6  # the share of the noise levels, from the top, that are guided
+GUIDED = 0.3  # the share of the noise levels, from the top, that are guided
 
 
 class EarlyGuidancePipeline(WanPipeline):
