@@ -118,10 +118,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one pipeline follow each other, so that it is loaded once."""
-    if any(_uses_vdb(item) for item in items):
-        from pytest_vdb import marker
+    users = [item for item in items if _uses_vdb(item)]
+    if not users:
+        return
+    from pytest_vdb import marker
 
-        items[:] = marker.by_pipeline(items)
+    session = _session(users[0].config)
+    for item in users:  # a parameter's own marks are seen here for the first time
+        try:
+            session.check(session.layers.resolve(marker.layers(item)))
+        except VdbError as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+    items[:] = marker.by_pipeline(items)
 
 
 def _uses_vdb(item: pytest.Item) -> bool:

@@ -402,8 +402,8 @@ class Run(Record):
     in ``cpu_stages``; None on a device whose own memory was measured: its peaks are in
     ``Sample.memory``. ``provides`` is what the loaded source says it can measure;
     ``hooked`` says that stages and memory were measured here and are not the model's own word.
-    ``idle_power`` holds watts by meter, measured before the load. ``throughput`` is videos a second
-    over all samples, at the number of concurrent requests that the options name.
+    ``idle_power`` holds watts by meter, measured at rest before the warm-up. ``throughput`` is
+    videos a second over all samples, at the number of concurrent requests that the options name.
     """
 
     samples: tuple[Sample, ...]

@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_vdb.errors import Unmeasured
 
@@ -14,61 +14,14 @@ if TYPE_CHECKING:
     from pytest_vdb.measure.stages import StageClock
 
 
-class MemoryProbe(Protocol):
-    """Brackets one generation. Reading is cheap enough to stand beside a timed one."""
-
-    def reset(self) -> None:
-        """Forget earlier peaks: what is allocated now is the new peak's floor."""
-
-    def read(self) -> dict[str, int]:
-        """Peaks since ``reset`` in bytes by name; empty where the device keeps no count."""
-
-
-class CudaProbe:
-    """The peaks of torch's caching allocator on one CUDA device, weights included.
-
-    ``allocated`` is what tensors held, ``reserved`` what the allocator had taken from the driver.
-    The CUDA context and libraries that allocate by themselves are in neither.
-    """
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    def reset(self) -> None:
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(self.device)
-
-    def read(self) -> dict[str, int]:
-        import torch
-
-        return {
-            "allocated": torch.cuda.max_memory_allocated(self.device),
-            "reserved": torch.cuda.max_memory_reserved(self.device),
-        }
-
-
-class NoProbe:
-    """For a device without a counter: it says nothing rather than something else's number."""
-
-    def reset(self) -> None:
-        pass
-
-    def read(self) -> dict[str, int]:
-        return {}
-
-
-def probe_for(device: str) -> MemoryProbe:
-    """The probe of ``device`` (``"cpu"``, ``"cuda"``, ``"cuda:1"``)."""
-    return CudaProbe(device) if device.partition(":")[0] == "cuda" else NoProbe()
-
-
 class CudaStagePeaks:
     """Peaks of torch's caching allocator on one CUDA device, by stage; it works at host time.
 
     ``bytes`` holds ``allocated`` and ``reserved`` over all stages, and ``stage.<stage>``
-    (allocated). Peaks are reset at the beginning and at every change of stage, which takes about
-    a tenth of a millisecond and does not wait for the device.
+    (allocated): what tensors held, weights included, and what the allocator had taken from the
+    driver. The CUDA context and libraries that allocate by themselves are in neither. Peaks are
+    reset at the beginning and at every change of stage, which takes about a tenth of a millisecond
+    and does not wait for the device.
     """
 
     def __init__(self, device: str, stage: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from tests.plugin.conftest import Suite
 
 ROOT = Path(__file__).parents[2]

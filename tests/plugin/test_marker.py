@@ -75,3 +75,13 @@ def test_an_argument_that_the_pipeline_does_not_take(suite):
     result = suite.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*guidance_scal*guidance_scale*"])
+
+
+def test_a_wrong_argument_in_a_parameters_mark_is_a_usage_error(suite):
+    suite.write(
+        "@pytest.mark.parametrize('n', [pytest.param(1, marks=pytest.mark.vdb(num_stepz=3))])\n"
+        "def test_speed(vdb, n):\n    assert vdb.latency < 90\n"
+    )
+    result = suite.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*test_speed*has no argument 'num_stepz'*"])

@@ -18,7 +18,7 @@ from dataclasses import replace
 import recipe
 
 def pytest_vdb_models():
-    call = {"num_frames": 5, "height": 176, "width": 176, "num_inference_steps": 3}
+    call = {"num_frames": 5, "height": 176, "width": 176, "num_inference_steps": 2}
     return [
         replace(
             spec,
@@ -63,6 +63,7 @@ def run(pytester, monkeypatch):
         recipe=(EXAMPLE / "conftest.py").read_text(),
         test_wan_t2v=(EXAMPLE / "test_wan_t2v.py").read_text(),
     )
+    (pytester.path / "pytest.ini").write_text((EXAMPLE / "pytest.ini").read_text())
     models = [f"--vdb-model=twin-{backend}" for backend in BACKENDS]
     return lambda *args: pytester.runpytest_inprocess("-p", "no:cacheprovider", *models, *args)
 
