@@ -150,14 +150,18 @@ class Bench:
         """(name, message) of everything that nobody would accept in these videos."""
         from pytest_vdb.metrics import sanity
 
-        counts = () if self.spec.pipeline in WHOLE_SECTIONS else FRAME_COUNTS
-        wanted = {*counts, "height", "width"}
+        wanted = {*FRAME_COUNTS, "height", "width"}
         checked = self.spec.source == "recorded"  # its source holds it to the manifest's sizes
         expected = {} if checked else {k: v for k, v in self.workload.call.items() if k in wanted}
         texts = {p.id: p.text for p in self.workload.prompts}
         faults = []
         for sample in run.samples:
-            found = sanity.check(self.frames(sample), nonfinite=sample.nonfinite, expected=expected)
+            sizes = dict(expected)
+            if self.spec.pipeline in WHOLE_SECTIONS:  # longer is as it should be
+                for name in FRAME_COUNTS:
+                    if name in sizes:
+                        sizes[name] = max(sizes[name], sample.shape[0])
+            found = sanity.check(self.frames(sample), nonfinite=sample.nonfinite, expected=sizes)
             if "quality" not in provides(self.spec):  # random weights show nothing, or NaN
                 found = tuple(fault for fault in found if fault.name in ("frames", "size"))
             where = f"prompt {texts[sample.prompt]!r}, seed {sample.seed}"
@@ -166,9 +170,9 @@ class Bench:
 
     # ------------------------------------------------------------------ performance
 
-    def performance(self, name: str, allow: Collection[str]) -> Measurement:
+    def performance(self, name: str, allow: Collection[str], settings: Settings) -> Measurement:
         """One of `performance.NAMES` or an engine's own. Raises BadSetting or UnknownStage."""
-        where = self._conditions()
+        where = self._conditions(settings)
         known = figures.absent(name, self.spec, where)
         if known is not None:
             return known
@@ -177,7 +181,7 @@ class Bench:
             raise UnknownStage(wrong)
         return figures.measured(name, self.spec, run, where)
 
-    def _conditions(self) -> figures.Conditions:
+    def _conditions(self, settings: Settings) -> figures.Conditions:
         crowded = ""
         if self.session.crowd(self.spec, self.settings) and not self.settings.crowded:
             crowded = (
@@ -191,8 +195,9 @@ class Bench:
             device=device,
             label=on,
             crowded=crowded,
+            served=self.spec.source == "endpoint",
             grid=self.session.grid,
-            tolerance=self.settings.tolerance,
+            tolerance=settings.tolerance,
         )
 
     # ------------------------------------------------------------------ scores
@@ -226,10 +231,15 @@ class Bench:
         base = Measurement(
             spec.name, spec.unit, spec.direction, spec.kind, "mean", provenance=spec.provenance()
         )
-        if spec.needs == "latent" and any(s.latent is None for s in run.samples):
-            return replace(
-                base, missing=Missing.NOT_APPLICABLE, reason="the source gives no latents"
-            )
+        if spec.needs == "latent" and (lacking := [s.key for s in run.samples if not s.latent]):
+            # What was promised, stored, or is there for other samples, was lost on the way.
+            stored = baseline is not None and any("latent" in m for m in baseline.media.values())
+            promised = not run.hooked and "latent" in run.provides
+            if stored or promised or len(lacking) < len(run.samples):
+                why = f"no latent of {', '.join(lacking[:3])}"
+                return replace(base, missing=Missing.UNMEASURED, reason=why)
+            why = "the source gives no latents"
+            return replace(base, missing=Missing.NOT_APPLICABLE, reason=why)
         if spec.needs != "frames" and (baseline is None or not baseline.media):
             why = "no reference video is stored; --vdb-update stores this run's"
             return replace(base, missing=Missing.NO_REFERENCE, reason=why)

@@ -39,7 +39,7 @@ def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec) -> Vdb:
 
     session = request.config.stash[SESSION]
     settings = session.layers.resolve(marker.layers(request.node))
-    view = Vdb(session.bench(vdb_model, settings), request.node.nodeid, settings.allow)
+    view = Vdb(session.bench(vdb_model, settings), request.node.nodeid, settings)
     request.node.stash[TEST] = TestRun(view, settings)
     return view
 
@@ -60,7 +60,8 @@ def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Iterator[Any]:
         why = "runner is a child process" if runner.name != "inprocess" else "model runs elsewhere"
         raise Incomplete(f"vdb_pipeline needs a pipeline in this process, and the {why}")
     with session.charged("load"):
-        lease = cast("InProcess", runner).source(bench.job(), request.node.nodeid)
+        here = cast("InProcess", runner)
+        lease = vdb._guarded(lambda: here.source(bench.job(), request.node.nodeid))
     with lease as source:
         pipeline = getattr(source, "pipeline", None)
         if pipeline is None:

@@ -26,7 +26,7 @@ class Settings:
 
     models: tuple[str, ...] = ("tiny-wan",)
     videos: str | None = None
-    weights: str = "pretrained"
+    weights: str | None = None
     serve: str | None = None
     cache_budget: int | None = None
     grid: str | None = None

@@ -48,7 +48,7 @@ class Figure:
 def _first_beyond_warm(run: Run) -> float | None:
     """Seconds of the first call beyond the median warm one."""
     times = [s.wall for s in run.samples if s.wall is not None]
-    return max(0.0, run.first_call - median(times)) if run.first_call and times else None
+    return run.first_call - median(times) if run.first_call and times else None
 
 
 FIGURES: Mapping[str, Figure] = {
@@ -179,7 +179,7 @@ def figure(name: str) -> Figure:
     if name in FIGURES:
         return FIGURES[name]
     family, _, part = name.partition(".")
-    if rank := re.fullmatch(r"rank(\d+)", part):
+    if family == "memory" and (rank := re.fullmatch(r"rank(\d+)", part)):
         return Figure(
             f"peak memory that rank {rank[1]} reports",
             "B",
@@ -228,6 +228,7 @@ class Conditions:
     device: str
     label: str
     crowded: str = ""
+    served: bool = False
     grid: float | None = None
     tolerance: Mapping[str, str] | None = None
 
@@ -252,6 +253,9 @@ def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measure
     what = figure(name)
     if what.needs not in run.provides:
         why = f"{spec.name} reports no {what.needs}"
+        return _nothing(name, where, Missing.NOT_APPLICABLE, why)
+    if not run.hooked and name in ("energy", "energy.co2"):
+        why = f"{spec.name} reports energy with idle power in it; see vdb.energy.gross"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
     try:
         values = list(_values(name, what, run, where))
@@ -314,6 +318,12 @@ def _why_nothing(name: str, spec: ModelSpec, run: Run, where: Conditions) -> tup
     if family == "memory" and not run.hooked and any(s.memory for s in run.samples):
         told = dict.fromkeys(key for s in run.samples for key in s.memory)
         return Missing.NOT_APPLICABLE, f"{spec.name} reports {', '.join(told)} alone"
+    if name in ("latency.first", "latency.compile") and run.samples:
+        why = "this pipeline had generated before; the first workload after a load measures it"
+        return Missing.NOT_APPLICABLE, why
+    if where.served and name.startswith("latency"):
+        why = "the server does not say when it began: with concurrency=1 all of it is service"
+        return (Missing.NOT_APPLICABLE if name == "latency.queue" else Missing.UNMEASURED), why
     if family == "energy":
         return Missing.UNMEASURED, run.facts.get("unmetered") or "the meters gave no value"
     if family in ("latency", "memory") and part in STAGES:
@@ -329,14 +339,17 @@ def unknown_stage(name: str, run: Run) -> str:
     family, _, part = name.partition(".")
     stage = part.removeprefix("cpu_") if family == "memory" else part
     stages = dict.fromkeys((*STAGES, *(stage for s in run.samples for stage in s.stages)))
-    if name in FIGURES or stage in stages or re.fullmatch(r"rank\d+", part):
+    ranked = family == "memory" and re.fullmatch(r"rank\d+", part)
+    if name in FIGURES or stage in stages or ranked:
         return ""
     return f"there is no stage {stage!r}: {nearest(stage, stages)}"
 
 
 def _reported(name: str, run: Run) -> bool:
     """Whether the number is the engine's or the server's own word."""
-    return not run.hooked and figure(name).needs in ("memory", "stages")
+    if name == "latency":
+        return any(sample.reported for sample in run.samples)
+    return not run.hooked and figure(name).needs in ("memory", "stages", "energy")
 
 
 def _too_coarse(measurement: Measurement, run: Run, where: Conditions) -> str:
@@ -358,6 +371,8 @@ def _measurement(
 ) -> Measurement:
     what = figure(name)
     how = what.how if not reported else f"reported by the model itself: {name}"
+    if where.served and name == "latency":
+        how = "from the end of the queue to the answer, as this client saw them"
     provenance = Provenance(
         how,
         version=REPORTED if reported else "1",

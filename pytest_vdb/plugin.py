@@ -225,12 +225,15 @@ def _raise(run: TestRun, failure: BaseException | None, trouble: VdbError | None
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Between two pipelines nobody keeps a device."""
-    if not _uses_vdb(item):
+    if not _uses_vdb(item) or (nextitem is not None and not _uses_vdb(nextitem)):
         return
     from pytest_vdb import marker
 
     if nextitem is None or marker.pipeline_key(nextitem) != marker.pipeline_key(item):
-        _session(item.config).release()
+        try:
+            _session(item.config).release()
+        except VdbError as error:
+            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -338,6 +341,8 @@ class Controller:
 def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(SESSION, None)
     if session is not None:
-        session.close()
-        if not _is_worker(config):
-            shutil.rmtree(session.scratch, ignore_errors=True)
+        try:
+            session.close()
+        finally:
+            if not _is_worker(config):
+                shutil.rmtree(session.scratch, ignore_errors=True)

@@ -55,7 +55,7 @@ class Prompt(Record):
 
     def to_json(self) -> dict[str, Json]:
         """Without what is empty, so that a text alone stays ``{"id", "text"}``."""
-        return {key: value for key, value in asdict(self).items() if value}
+        return {k: v for k, v in asdict(self).items() if v or k in ("id", "text")}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ class Sample(Record):
     file, float32, the pre-VAE latent as the VAE received it, or None where the source gives none.
     ``nonfinite`` counts NaN and infinite values in frames and latent *before* quantisation.
     ``wall`` and ``cpu`` are seconds (None where the source cannot say), ``queue`` those a server
-    let the request wait before it began (not in ``wall``). ``stages`` holds exclusive seconds by
+    let the request wait before it began (not in ``wall``). ``reported`` says that ``wall`` is an
+    engine's own word and no clock of ours. ``stages`` holds exclusive seconds by
     stage, which sum to ``wall``; ``steps`` the seconds of each denoise step. ``memory`` holds peak
     bytes by name: ``allocated``, ``reserved``, ``stage.<stage>``, ``rank.<number>``; ``energy``
     joules by meter, idle power included. ``audio`` is a ``.npy`` file, float32, (channels,
@@ -173,6 +174,7 @@ class Sample(Record):
     memory: dict[str, int] = field(default_factory=dict)
     original: str | None = None
     queue: float | None = None
+    reported: bool = False
     stages: dict[str, float] = field(default_factory=dict)
     steps: tuple[float, ...] = ()
     energy: dict[str, float] = field(default_factory=dict)

@@ -106,15 +106,16 @@ class VdbSession:
     def _as_asked(self, spec: ModelSpec) -> ModelSpec:
         """``spec`` with the dtype, weights and server of the command line."""
         s = self.settings
-        if s.weights == "random" and spec.source not in ("diffusers", "factory"):
+        weights = s.weights or spec.weights
+        if weights == "random" and spec.source not in ("diffusers", "factory"):
             raise BadSetting(f"--vdb-weights=random: {spec.name} comes from {spec.location}")
         if s.serve is not None:
-            if s.weights == "random":
+            if weights == "random":
                 raise BadSetting("--vdb-weights=random: a server loads its own weights")
             # How the server loads its model is said by its command, not by the catalog.
             location = f"{SERVE}{s.serve}"
             spec = replace(spec, source="endpoint", location=location, options={})
-        return replace(spec, dtype=s.dtype or spec.dtype, weights=s.weights)
+        return replace(spec, dtype=s.dtype or spec.dtype, weights=weights)
 
     def loaded_as(self, spec: ModelSpec, settings: Settings) -> ModelSpec:
         """``spec`` with the load options of ``settings`` over its own. Raises BadSetting."""
@@ -134,7 +135,7 @@ class VdbSession:
             seeds=settings.seeds,
             call=_call(spec, load_options.split(settings.call)[0]),
             dtype=spec.dtype,
-            options=spec.options | ({"weights": "random"} if spec.weights == "random" else {}),
+            options=_options(spec),
         )
 
     def bench(self, spec: ModelSpec, settings: Settings) -> Bench:
@@ -171,7 +172,7 @@ class VdbSession:
             away = spec.source in ("endpoint", "recorded")
             here = away or (self.device == "cpu" and spec.devices == 1)
             kind = "inprocess" if here else "child"
-        if kind == "inprocess" and spec.devices > 1:
+        if kind == "inprocess" and spec.devices > 1 and spec.source != "endpoint":
             raise BadSetting(
                 f"{spec.name} runs on {spec.devices} devices, which a child process leases: "
                 "leave --vdb-runner out, or set it to child"
@@ -181,7 +182,7 @@ class VdbSession:
                 from pytest_vdb.measure.child import ChildProcess
 
                 # Where workers share devices, nobody may sit on one between two tests.
-                self._runners[kind] = ChildProcess(keep=not self._crowded(spec))
+                self._runners[kind] = ChildProcess(keep=not any(map(self._crowded, self.models)))
             else:
                 from pytest_vdb.measure.inprocess import InProcess
 
@@ -224,10 +225,11 @@ class VdbSession:
         """(quality, performance) environments of ``spec`` in this run."""
         crowd = self.crowd(spec, settings) if settings.crowded else 0
         device = self.device_of(spec)
-        return (
-            quality_environment(device, spec.devices),
-            performance_environment(device, self.settings.pool, crowd, spec.devices),
-        )
+        performance = performance_environment(device, self.settings.pool, crowd, spec.devices)
+        if spec.source == "endpoint" and device != "endpoint":
+            # The same model behind a server is another thing to time.
+            performance = replace(performance, identity={**performance.identity, "by": "served"})
+        return quality_environment(device, spec.devices), performance
 
     def headline(self) -> str:
         """What runs, in one line."""
@@ -305,3 +307,9 @@ def _call(spec: ModelSpec, asked: dict[str, Any]) -> dict[str, Any]:
     if "num_frames" in asked and own != "num_frames":
         asked = {own if name == "num_frames" else name: value for name, value in asked.items()}
     return {**spec.call, **asked}
+
+
+def _options(spec: ModelSpec) -> dict[str, Any]:
+    """What of the load options is part of a workload's identity."""
+    options = {k: v for k, v in spec.options.items() if k not in load_options.CLIENT}
+    return options | ({"weights": "random"} if spec.weights == "random" else {})

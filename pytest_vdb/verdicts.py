@@ -10,8 +10,18 @@ from pytest_vdb.baseline.update import Update
 from pytest_vdb.errors import InfraError
 from pytest_vdb.gate import judge
 from pytest_vdb.gate.policy import tolerance_for
+from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Settings
-from pytest_vdb.records import REPORTED, Json, Kind, Measurement, State, Verdict, Workload
+from pytest_vdb.records import (
+    REPORTED,
+    Json,
+    Kind,
+    Measurement,
+    ModelSpec,
+    State,
+    Verdict,
+    Workload,
+)
 from pytest_vdb.report import rows
 from pytest_vdb.statistic import summarize
 from pytest_vdb.view import Vdb
@@ -153,7 +163,7 @@ class TestRun:
         return {
             "nodeid": self.vdb.nodeid,
             "outcome": None,
-            "model": self.vdb.model.to_json(),
+            "model": _shown(self.vdb.model),
             "workload": {"hash": self.vdb.workload.hash, **self.vdb.workload.portable.to_json()},
             "environments": [e.to_json() for e in self.vdb._bench.environments],
             "measurements": [_row_json(row) for row in self.rows],
@@ -203,6 +213,12 @@ def read_update(data: dict[str, Any]) -> Update:
             "distances": tuple(data["distances"]),
         }
     )
+
+
+def _shown(model: ModelSpec) -> dict[str, Json]:
+    """A model for people to read: the command that starts its server may hold a key."""
+    served = model.location.startswith(SERVE)
+    return {**model.to_json(), **({"location": SERVE} if served else {})}
 
 
 def _device(measurement: Measurement, device: str) -> str:

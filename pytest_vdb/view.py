@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from pytest_vdb.baseline.identity import PERFORMANCE, relative_path
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.bench import Bench
 from pytest_vdb.errors import BaselineError, Incomplete
+from pytest_vdb.options import Settings
 from pytest_vdb.records import Baseline, Kind, Measurement, ModelSpec, Sample, Workload
 from pytest_vdb.statistic import STATISTICS, Series
 from pytest_vdb.units import show
@@ -139,9 +140,10 @@ class Vdb:
     Every measurement that is accessed is compared with its stored baseline after the test's body.
     """
 
-    def __init__(self, bench: Bench, nodeid: str, allow: Collection[str] = ()) -> None:
+    def __init__(self, bench: Bench, nodeid: str, settings: Settings) -> None:
         self._bench = bench
-        self._allow = allow
+        self._settings = settings
+        self._allow = settings.allow
         self.nodeid = nodeid
         self.judged = False
         self.touched: dict[str, Measurement] = {}
@@ -201,7 +203,7 @@ class Vdb:
                 lambda: (
                     self._bench.score(name, self.baseline(Kind.SCORE), self._allow)
                     if score
-                    else self._bench.performance(name, self._allow)
+                    else self._bench.performance(name, self._allow, self._settings)
                 )
             )
         measurement = self.touched[name]

@@ -18,7 +18,7 @@ def judge(
 
     ``identical`` says that every video equals the baseline's, bit for bit.
     """
-    absent = _absent(measurement, bool(stored))
+    absent = _absent(measurement, stored=bool(stored) and not tolerance.off)
     if absent:
         return absent
     if measurement.kind is Kind.DISTANCE:
@@ -41,6 +41,8 @@ def judge(
             sessions = [list(s.values()) for s in stored]
             if any(value <= 0 for session in sessions for value in session):
                 return Verdict(State.UNMEASURED, "the baseline holds a 0: it never measured")
+            if any(value <= 0 for value in measurement.numbers):
+                return Verdict(State.UNMEASURED, "a value of 0 or less says that nothing was timed")
             return rules.latency_screen(
                 measurement.numbers,
                 sessions,
@@ -66,7 +68,7 @@ def judge(
             )
 
 
-def _absent(measurement: Measurement, stored: bool) -> Verdict | None:
+def _absent(measurement: Measurement, *, stored: bool) -> Verdict | None:
     match measurement.missing:
         case Missing.UNMEASURED:
             return Verdict(State.UNMEASURED, measurement.reason)

@@ -77,6 +77,7 @@ class ChildProcess:
         file.write_text(json.dumps(job.to_json()))
         tally = Tally(job, progress)
         live = self._reuse(job, file, tally) or self._start(job, file, count)
+        tally.warm = live.started
         try:
             failure = _listen(live, tally)
         except BaseException:

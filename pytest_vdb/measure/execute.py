@@ -6,6 +6,7 @@ and written between them, outside the clock; the traced generation comes last an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import cache
@@ -14,7 +15,7 @@ from typing import Any
 
 from pytest_vdb.errors import BadSetting, Unmeasured
 from pytest_vdb.measure.blame import blame_model
-from pytest_vdb.measure.clock import timed
+from pytest_vdb.measure.clock import synchronize, timed
 from pytest_vdb.measure.energy import Meters, meters_for
 from pytest_vdb.measure.memory import cpu_allocator_peaks
 from pytest_vdb.measure.runner import Job, name_phase
@@ -48,6 +49,10 @@ def execute(job: Job, emit: Emit, source: Source | None = None) -> None:
         holder: closing[Source] | nullcontext[Source] = closing(source)
     else:
         holder = nullcontext(source)
+    if job.device.partition(":")[0] == "cuda" and hasattr(source, "pipeline"):
+        import torch
+
+        torch.cuda.empty_cache()  # what the last workload left reserved is not this one's
     with holder, torch_threads(job.workload.options.get("num_threads")):
         throughput = _generate_all(job, source, emit)
     emit({"event": "done", "throughput": throughput})
@@ -57,8 +62,13 @@ def load(job: Job) -> tuple[Source, float]:
     """The loaded source of ``job`` and the seconds that it took, libraries' imports left out."""
     import_libraries(job)
     with blame_model(job, "the load"), torch_threads(job.workload.options.get("num_threads")):
-        source, lap = timed(lambda: _open(job), job.device)
-    return source, lap.wall
+        start = time.perf_counter()
+        source = _open(job)
+        if hasattr(source, "pipeline"):  # asking for another's device would open a context here
+            synchronize(job.device)
+        seconds = time.perf_counter() - start
+    server = getattr(source, "server", None)
+    return source, seconds if server is None else server.load
 
 
 def _open(job: Job) -> Source:
@@ -125,7 +135,8 @@ class Generation:
         self.meters: Meters | None = None
         self.idle: dict[str, float] = {}
         if metered:
-            self.meters, self.idle = _meters(job.device)
+            # A pipeline in this process computes on one device, also where more are visible.
+            self.meters, self.idle = _meters("cuda:0" if job.device == "cuda" else job.device)
         self.missed = ""
 
     def __call__(self, phase: str, prompt: Prompt, seed: int) -> Done:

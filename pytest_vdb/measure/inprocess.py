@@ -50,7 +50,8 @@ class InProcess:
         return self.cache.loads
 
     def release(self) -> None:
-        """Loaded pipelines stay: they cost nobody a device."""
+        """End what was started for a model and holds devices; loaded pipelines stay."""
+        self.cache.drop_started()
 
     def close(self) -> None:
         """Close every source; the runner may be used again."""
@@ -58,8 +59,11 @@ class InProcess:
 
     def _run(self, job: Job, progress: Progress | None) -> Run:
         loaded = self._loaded(job)
-        tally = Tally(job, progress)
+        if job.device != "cpu":
+            self.cache.shrink(keep=job.loading)  # the peak of one model must not hold another's
+        tally = Tally(job, progress, warm=loaded.used)
         tally({"event": "loaded", "seconds": loaded.seconds})
+        loaded.used = True
         try:
             with Alarm(job.timeout, lambda: tally.too_slow) as alarm:
                 execute(job, _restarting(alarm, tally), loaded.source)
@@ -71,12 +75,17 @@ class InProcess:
 
     def _loaded(self, job: Job) -> Loaded:
         import_libraries(job)  # before the time runs, which is meant for the load
+        served = job.model.source == "endpoint"
 
         def limited() -> tuple[Source, float]:
-            with Alarm(job.timeout, lambda: Tally(job).too_slow):
+            self.release()
+            # A server has a limit of its own, which leaves out its wait for devices.
+            with Alarm(None if served else job.timeout, lambda: Tally(job).too_slow):
                 return load(job)
 
-        return self.cache.get(job.loading, job.device, limited, job.model.memory)
+        # What another process loads takes no memory of ours, and no context on the device.
+        device = "cpu" if served else job.device
+        return self.cache.get(job.loading, device, limited, job.model.memory)
 
 
 def _restarting(alarm: Alarm, tally: Tally) -> Callable[[dict[str, Json]], None]:

@@ -80,6 +80,8 @@ class Tally:
 
     job: Job
     progress: Progress | None = None
+    warm: bool = False
+    """Whether the model had generated before: then there is no first call to be told of."""
     load: float | None = None
     first_call: float | None = None
     cpu_peak: int | None = None
@@ -91,6 +93,7 @@ class Tally:
     throughput: float | None = None
     samples: list[Sample] = field(default_factory=list)
     loaded: bool = False
+    warmed: bool = False
     done: bool = False
 
     def __call__(self, event: Mapping[str, Json]) -> None:
@@ -101,7 +104,7 @@ class Tally:
                 self.provides, self.hooked = frozenset(event["provides"]), event["hooked"]
                 self.idle_power, self.facts = event["idle_power"], event["facts"]
             case "warm":
-                self.first_call = event["seconds"]
+                self.first_call, self.warmed = event["seconds"], True
             case "sample":
                 self.samples.append(Sample.from_json(event["sample"]))
                 if self.progress is not None:
@@ -117,7 +120,7 @@ class Tally:
         jobs = self.job.workload.jobs
         if not self.loaded:
             return "the load"
-        if self.first_call is None and "latency" in provides(self.job.model):
+        if not self.warmed and "latency" in provides(self.job.model):
             return name_phase("the warm-up generation", *jobs[0])
         if len(self.samples) < len(jobs):
             return name_phase("the generation", *jobs[len(self.samples)])
@@ -144,7 +147,7 @@ class Tally:
         return Run(
             samples=tuple(self.samples),
             load=self.load,
-            first_call=self.first_call,
+            first_call=None if self.warm else self.first_call,
             cpu_peak=self.cpu_peak,
             cpu_stages=self.cpu_stages,
             provides=self.provides,

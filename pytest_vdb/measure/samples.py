@@ -92,6 +92,7 @@ def _measured(output: Output, done: Done) -> dict[str, Any]:
         "wall": done.wall,
         "cpu": done.lap.cpu if done.lap else None,
         "queue": output.queue,
+        "reported": output.seconds is not None and done.lap is not None,
         "stages": dict(done.stages),
         "steps": tuple(done.steps),
         "memory": dict(done.memory),

@@ -22,6 +22,8 @@ class Loaded:
     source: Source
     seconds: float
     holders: list[str] = field(default_factory=list)
+    used: bool = False
+    """Whether it has generated since it was loaded."""
 
 
 class PipelineCache:
@@ -85,6 +87,11 @@ class PipelineCache:
         for key in idle:
             self.drop(key)
         return bool(idle)
+
+    def drop_started(self) -> None:
+        """Drop every source that runs in a process which was started for it."""
+        for key in [k for k, e in self._entries.items() if hasattr(e.source, "server")]:
+            self.drop(key)
 
     def clear(self) -> None:
         """Close every source."""

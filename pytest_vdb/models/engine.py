@@ -191,7 +191,7 @@ def _check_dtype(spec: ModelSpec, engine: Any) -> None:
 def _reported(output: Output) -> frozenset[str]:
     """The words of what an output holds beyond its frames."""
     held = {
-        "stages": bool(output.stages),
+        "stages": bool(output.stages or output.steps),
         "memory": bool(output.memory),
         "latent": output.latent is not None,
         "energy": any(rank.energy is not None for rank in output.ranks),

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from pytest_vdb.errors import SourceError, nearest
+from pytest_vdb.errors import BadSetting, SourceError, nearest
 from pytest_vdb.models.engine import EngineSource, parameters_of
 from pytest_vdb.models.loading import apply
 from pytest_vdb.models.pipeline import PipelineSource
+from pytest_vdb.models.random_weights import fill
 from pytest_vdb.models.sources import Source
 from pytest_vdb.records import ModelSpec
 
@@ -38,9 +39,17 @@ def open_factory(spec: ModelSpec, device: str = "cpu") -> Source:
     rest = {name: value for name, value in spec.options.items() if name not in named}
     if isinstance(made, DiffusionPipeline):
         _cast(made, dtype)
+        if spec.weights == "random":  # before options change how weights are stored
+            fill(made)
         apply(made, replace(spec, options=rest), device)
         return PipelineSource(spec, made)
     engine = EngineSource(spec, made)
+    if spec.weights == "random":
+        engine.close()
+        raise BadSetting(
+            f"--vdb-weights=random: model {spec.name!r} ({spec.location}) is an engine, which "
+            "loads its own weights; let its function take the choice"
+        )
     for name, value in rest.items():
         if name != "num_threads" and value not in (None, False):  # threads are the runner's
             engine.close()

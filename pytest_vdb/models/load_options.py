@@ -189,6 +189,10 @@ def check_all(options: Mapping[str, Json], source: str, model: str) -> dict[str,
     return chosen
 
 
+CLIENT = frozenset({"poll_interval", "retries", "request_timeout", "job_timeout"})
+"""Options of how a server is asked, which change nothing about what it does."""
+
+
 def split(call: Mapping[str, Json]) -> tuple[dict[str, Json], dict[str, Json]]:
     """``call`` apart: (call arguments, load options, each checked). Raises BadSetting.
 

@@ -200,9 +200,9 @@ def _enable_cache(pipeline: Any, kind: str, threshold: float | None) -> None:
             raise SourceError(
                 f"{type(pipeline).__name__} enters no cache_context, so diffusers would raise"
             )
-        layout = allowed[type(module).__name__]
+        layout, before = allowed[type(module).__name__], _hooks(module)
         module.enable_cache(_cache_config(pipeline, kind, threshold, layout))
-        if not _hooks(module):
+        if _hooks(module) <= before:
             raise SourceError(f"no layer of {name} ({type(module).__name__}) takes this cache")
 
 

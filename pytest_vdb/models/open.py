@@ -25,8 +25,7 @@ def open_source(spec: ModelSpec, device: str = "cpu") -> Source:
         case "factory":
             from pytest_vdb.models.factory import open_factory
 
-            source = open_factory(spec, device)
-            return _refilled(source, spec) if spec.weights == "random" else source
+            return open_factory(spec, device)
         case "endpoint":
             from pytest_vdb.models.endpoint import EndpointSource
 
@@ -39,17 +38,3 @@ def open_source(spec: ModelSpec, device: str = "cpu") -> Source:
         f"model {spec.name!r} has the source {spec.source!r}; "
         f"give one of: {', '.join(sorted(PROVIDES))}"
     )
-
-
-def _refilled(source: Source, spec: ModelSpec) -> Source:
-    """``source`` with random weights in its pipeline's place. Raises BadSetting for an engine."""
-    from pytest_vdb.models.random_weights import fill
-
-    if (pipeline := getattr(source, "pipeline", None)) is None:
-        source.close()
-        raise BadSetting(
-            f"--vdb-weights=random: model {spec.name!r} ({spec.location}) is an engine, which "
-            "loads its own weights; let its function take the choice"
-        )
-    fill(pipeline)
-    return source

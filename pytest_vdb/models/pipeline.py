@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ class PipelineSource:
     def close(self) -> None:
         """Let go of the pipeline and of the accelerator memory it held."""
         self.pipeline = None
+        gc.collect()  # pipelines and hooks refer to each other in circles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -109,6 +109,11 @@ def _endpoint(url: str) -> ModelSpec:
         parts = urlsplit(url)
     except ValueError:  # an address with a broken bracket
         parts = urlsplit("")
+    if parts.username or parts.password or parts.query:
+        raise UnknownModel(
+            f"the URL of {parts.hostname} holds a password or a query: give the address alone "
+            "(docs/endpoint.md says where a key goes)"
+        )
     if not parts.hostname:
         raise UnknownModel(f"{url!r} names no host; write e.g. http://localhost:8000")
     return ModelSpec(f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}", "endpoint", url)

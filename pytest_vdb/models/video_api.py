@@ -66,7 +66,8 @@ class Address:
             raise BadSetting(f"the URL of {parts.hostname} holds a password: set {KEY} instead")
         known = parts.scheme in ("http", "https") and port and parts.hostname
         if not known or parts.query or parts.fragment:
-            raise BadSetting(f"{plain(location)!r} is no address of a video API; {example}")
+            shown = plain(location.partition("?")[0])
+            raise BadSetting(f"{shown!r} is no address of a video API; {example}")
         path = parts.path.rstrip("/")
         sync = path.endswith("/videos/sync")
         base = path.removesuffix("/sync").removesuffix("/videos").removesuffix("/v1")
@@ -85,7 +86,8 @@ class Reply:
     """One answer. ``body`` is empty where it went to a file.
 
     ``started`` and ``heard`` are of the monotonic clock: when the request that was answered began,
-    and when the answer's headers were here. ``failures`` counts the attempts before it.
+    and when the answer's headers (of a video: its first byte) were here. ``failures`` counts the
+    attempts before it.
     """
 
     status: int
@@ -212,6 +214,9 @@ class VideoApi:
                 wire.settimeout(self.timeout)
                 known = {name.lower(): value for name, value in response.getheaders()}
                 reply = Reply(response.status, known, b"", started, heard)
+                if reply.is_video:  # its headers may have been sent before it was made
+                    response.peek(1)
+                    reply = replace(reply, heard=time.perf_counter())
                 # The answer to a POST may be the record of a job, or the video.
                 wanted = reply.status == 200 and (method == "GET" or reply.is_video)
                 return replace(reply, body=self._content(response, into if wanted else None))

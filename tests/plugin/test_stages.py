@@ -15,7 +15,7 @@ def test_stages(vdb):
     assert abs(total / (vdb.latency.mean + 0) - 1) < 0.05
     assert vdb.latency.steps.median < vdb.latency.stage("denoise").median
     assert vdb.latency.first.headline > 0
-    assert vdb.latency.compile.headline >= 0
+    assert abs(vdb.latency.compile.headline) < 90  # nothing is compiled here
     assert vdb.memory.cpu_stage("denoise") <= vdb.memory.cpu_peak
 """
 
