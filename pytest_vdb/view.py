@@ -243,8 +243,17 @@ class Vdb:
         return file.workloads.get(self.workload.hash) if file else None
 
     def stored(self, measurement: Measurement) -> list[dict[str, float]]:
+        """Values by sample key of each stored session, oldest first.
+
+        Of a measurement without values, also those of another definition: that there were some
+        is what matters then.
+        """
         baseline = self.baseline(measurement.kind)
-        return baseline.series(measurement) if baseline else []
+        if baseline is None:
+            return []
+        if measurement.missing and measurement.name in baseline.measurements:
+            return list(baseline.measurements[measurement.name].sessions.values())
+        return baseline.series(measurement)
 
     def elsewhere(self, measurement: Measurement) -> list[str]:
         """Keys of other environments in which this measurement of this benchmark is stored."""
