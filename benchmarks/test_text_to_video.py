@@ -14,6 +14,8 @@ pytestmark = pytest.mark.vdb(prompts="smoke", num_seeds=1, num_frames=17, num_in
 def test_speed(vdb):
     assert vdb.latency.median < 30  # seconds a video, warm
     assert vdb.latency.cpu.median < 30  # on a CPU, this is what the baseline compares
+    assert vdb.latency.stage("denoise").median < 25
+    assert vdb.latency.stage("decode").median < 5
 
 
 def test_memory(vdb):

@@ -19,6 +19,7 @@ from pytest_vdb.models.sources import Output, provides
 from pytest_vdb.records import Json, ModelSpec, Prompt
 
 OURS = ("prompt", "image", "generator", "output_type")  # what a workload does not set
+LARGE = 2**28  # bytes of weights that are not left to the garbage collector's own time
 SIDES = ("height", "width")
 RATES = (
     ("vocoder", "output_sampling_rate"),
@@ -79,8 +80,10 @@ class PipelineSource:
 
     def close(self) -> None:
         """Let go of the pipeline and of the accelerator memory it held."""
+        large = self.pipeline is not None and self.nbytes > LARGE
         self.pipeline = None
-        gc.collect()  # pipelines and hooks refer to each other in circles
+        if large:
+            gc.collect()  # pipelines and hooks refer to each other in circles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -210,9 +210,12 @@ def test_samples_are_the_same_in_both_runners_and_in_every_run(runs):
 
 @pytest.mark.parametrize("name", ["inprocess", "child"])
 def test_a_run_tells_its_times_and_its_peak(runs, name):
-    for run in runs[name]:
+    for index, run in enumerate(runs[name]):
         assert run.load > 0
-        assert run.first_call > 0
+        if name == "inprocess" and index:
+            assert run.first_call is None  # the pipeline had generated before
+        else:
+            assert run.first_call > 0
         assert run.cpu_peak > 100_000
         assert all(sample.wall > 0 and sample.cpu > 0 for sample in run.samples)
         assert run.facts["runner"] == name

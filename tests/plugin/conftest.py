@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ def build():
 def _heavy_modules() -> None:
     """Import what the plugin imports lazily: pytester forgets modules that an inner run loads,
     and torch cannot be imported twice in a process."""
+    with suppress(ImportError):
+        import hypothesis  # noqa: F401  where it is installed, its plugin loads it in every run
     import av  # noqa: F401
     import PIL.Image  # noqa: F401
+    import rich.console
     import rich.table  # noqa: F401
     import scipy.stats  # noqa: F401
 
@@ -35,7 +39,14 @@ def _heavy_modules() -> None:
     import pytest_vdb.gate.rules
     import pytest_vdb.measure.child
     import pytest_vdb.measure.inprocess
+    import pytest_vdb.models.factory
+    import pytest_vdb.prompts
+    import pytest_vdb.prompts.files
+    import pytest_vdb.prompts.images
+    import pytest_vdb.prompts.vbench
     import pytest_vdb.report.terminal
+    import pytest_vdb.results
+    import pytest_vdb.session
     import pytest_vdb.verdicts  # noqa: F401
     from pytest_vdb.metrics.registry import Metrics
     from pytest_vdb.models import embedded
