@@ -274,7 +274,7 @@ OPTIONS = (
     ),
     Option(
         "inconclusive",
-        "what an inconclusive comparison does (default: latency and memory fail, quality warns)",
+        "what an inconclusive comparison does (default: quality warns, all else fails)",
         "ACTION",
         choice("fail", "warn"),
     ),

@@ -10,6 +10,7 @@ from statistics import median
 from pytest_vdb.environment import package
 from pytest_vdb.errors import BadSetting, Unmeasured, nearest
 from pytest_vdb.gate.policy import tolerance_for
+from pytest_vdb.measure.watch import STAGES
 from pytest_vdb.models.sources import provides
 from pytest_vdb.records import (
     REPORTED,
@@ -22,9 +23,6 @@ from pytest_vdb.records import (
     Sample,
     Value,
 )
-
-STAGES = ("text_encode", "image_encode", "denoise", "decode", "other")
-"""The stages that the hooks tell apart; an engine may report others."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +220,8 @@ class Conditions:
     """Where a run was made, and what that rules out.
 
     ``label`` is the device as a provenance says it, ``crowded`` why latency cannot be measured
-    here, ``grid`` g CO2 a kWh, ``tolerance`` what was chosen by measurement name.
+    here, ``served`` whether a server generates, ``grid`` g CO2 a kWh, ``tolerance`` what was chosen
+    by measurement name.
     """
 
     device: str

@@ -63,11 +63,11 @@ class ModelSpec(Record):
     """What is under test.
 
     ``source`` says what ``location`` is: ``"diffusers"`` (a hub id or a local folder, at
-    ``revision``), ``"factory"`` (``module:function``, called without arguments, which gives a
-    diffusers pipeline or an engine), ``"endpoint"`` (the URL of a video API) or ``"recorded"`` (a
-    folder with a manifest). ``call`` holds default call arguments; ``options`` says how the model
-    is loaded and run (``num_threads``, ``vae_tiling``, ...) and, like ``dtype``, belongs to the
-    workload's identity. ``weights`` is ``"pretrained"`` or ``"random"``.
+    ``revision``), ``"factory"`` (``module:function``, called with what it has a parameter for,
+    which gives a diffusers pipeline or an engine), ``"endpoint"`` (the URL of a video API) or
+    ``"recorded"`` (a folder with a manifest). ``call`` holds default call arguments; ``options``
+    says how the model is loaded and run (``num_threads``, ``vae_tiling``, ...) and, like ``dtype``,
+    belongs to the workload's identity. ``weights`` is ``"pretrained"`` or ``"random"``.
 
     Of a catalog entry: ``pipeline`` is the class in diffusers, ``task`` ``"text-to-video"`` or
     ``"image-to-video"``, ``output`` the attribute of the pipeline's result that holds the video,

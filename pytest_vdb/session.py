@@ -165,7 +165,7 @@ class VdbSession:
     def runner(self, kind: str, spec: ModelSpec) -> Runner:
         """The one runner of ``kind`` in this session.
 
-        ``auto`` is the child process on an accelerator and for an engine of several processes,
+        ``auto`` is the child process on an accelerator and for a model of several devices,
         and in-process on a CPU and for what loads no model here.
         """
         if kind == "auto":
@@ -241,9 +241,8 @@ class VdbSession:
 
     def validate(self) -> None:
         """Raise for flags and ini options that cannot mean anything, before anything runs."""
-        assert self.models
+        _ = self.models, self.grid  # what is wrong with them is said here, and not in a test
         self.check(self.settings)
-        assert self.grid is None or self.grid
         if self.settings.serve and len(self.models) > 1:
             raise BadSetting("--vdb-serve starts one server; name one --vdb-model with it")
         if self.settings.serve:

@@ -86,7 +86,7 @@ class Memory:
 
     @property
     def peak(self) -> Series:
-        """Largest allocation on the device during a warm call; not applicable on a CPU."""
+        """Largest allocation on the device during a warm call; on a CPU, what an engine reports."""
         return self._touch("memory.peak")
 
     @property

@@ -110,8 +110,8 @@ def tolerance_for(name: str, kind: Kind, device: str, chosen: Mapping[str, str])
 class Consequences:
     """What each state does: ``"pass"``, ``"warn"``, ``"fail"`` or ``"error"``.
 
-    ``gate``, ``missing`` and ``inconclusive`` are the flags' values (``inconclusive`` None: fail
-    for latency and memory, warn for quality); ``updating`` lifts what an update is there to mend.
+    ``gate``, ``missing`` and ``inconclusive`` are the flags' values (``inconclusive`` None: warn
+    for quality, fail for all else); ``updating`` lifts what an update is there to mend.
     """
 
     gate: str = "fail"

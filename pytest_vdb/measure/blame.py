@@ -83,6 +83,7 @@ def _no_memory(job: Job, phase: str, exc: BaseException) -> str:
     wanted = f"at a request for {size[1]}" if size else "(the allocator named no size)"
     return (
         f"{phase} of model {job.model.name!r} ran out of memory on {job.device} {wanted}; ask for "
-        "fewer frames or pixels, a smaller dtype (--vdb-dtype), VAE tiling or offloading in the "
-        f"factory, or a larger device\n{type(exc).__name__}: {str(exc).strip()[:500]}"
+        "fewer frames or pixels, a smaller dtype (--vdb-dtype), --vdb-set=vae_tiling=true, "
+        "--vdb-set=cpu_offload=model, or a larger device\n"
+        f"{type(exc).__name__}: {str(exc).strip()[:500]}"
     )

@@ -22,17 +22,16 @@ from typing import TYPE_CHECKING
 
 from pytest_vdb import errors
 from pytest_vdb.errors import BadSetting, GenerationTimeout, InfraError, VdbError
+from pytest_vdb.measure.group import check_devices, end_group, log_tail
 from pytest_vdb.measure.runner import Job, Progress, Tally
 from pytest_vdb.records import Json, Run
 
 if TYPE_CHECKING:
     from pytest_vdb.measure.group import Group
-    from pytest_vdb.parallel.lease import Lease
 
 JOB = "job.json"
 LOG = "child.log"
 END = ""  # in place of a job's file: nothing more is to be done
-LINES = 20  # of the log in a message
 STARTUP = 300.0  # seconds at least for Python and its libraries, which no timeout is meant for
 GRACE = 10.0  # seconds that a child has to close its model
 
@@ -41,7 +40,7 @@ LEASE_SECONDS = 1800.0
 
 
 class ChildProcess:
-    """Runs each job in a new process on leased devices: GPUs, or cores of a CPU.
+    """Runs each job in a child process on leased devices: GPUs, or cores of a CPU.
 
     ``devices`` is how many (default: as many as its model runs on; a model of one device shares
     the cores of a CPU and leases none). ``wait`` is how many seconds to wait for free devices
@@ -116,7 +115,7 @@ class ChildProcess:
             kind = job.device.partition(":")[0]
             lease = stack.enter_context(Lease(count, wait=self.wait, kind=kind))
             group = Group(command, lease.env, file.with_name(LOG))
-            stack.callback(_check_devices, lease, group)  # after the group is gone
+            stack.callback(check_devices, lease, group)  # after the group is gone
             stack.enter_context(group)
             self._live = _Live(job.loading, group, stack.pop_all())
         self.loads += 1
@@ -168,7 +167,7 @@ def _listen(live: _Live, tally: Tally) -> dict[str, Json] | None:
     startup = timeout if timeout is None or live.started else max(timeout, STARTUP)
     for event in live.group.events(timeout, startup):
         if event is None:
-            raise GenerationTimeout(f"{tally.too_slow}; {_log_tail(live.group.log)}")
+            raise GenerationTimeout(f"{tally.too_slow}; {log_tail(live.group.log)}")
         if event["event"] == "failed":
             return event
         tally(event)
@@ -198,29 +197,8 @@ def _obituary(group: Group, tally: Tally) -> str:
     return (
         f"the child process of model {tally.job.model.name!r} {how} during {tally.phase}{hint}; "
         f"its resident memory {grew} {group.peak_rss / 2**20:.0f} MiB; {tally.finished}; "
-        f"{_log_tail(group.log)}"
+        f"{log_tail(group.log)}"
     )
-
-
-def _log_tail(log: Path) -> str:
-    """The last lines of the child's output, as the tail of a message."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 16384))
-        lines = file.read().decode(errors="replace").splitlines()[-LINES:]
-    return ("its last lines:" if lines else "it printed nothing") + "".join(
-        f"\n  | {line}" for line in lines
-    )
-
-
-def _check_devices(lease: Lease, group: Group) -> None:
-    """InfraError where a process of the dead group still computes on a leased device."""
-    if not lease.devices:
-        return
-    if left := group.members(lease.processes()):
-        raise InfraError(
-            f"processes {sorted(left)} of the killed child still hold {', '.join(lease.devices)}; "
-            "see nvidia-smi, and reset the device before the next measurement"
-        )
 
 
 # ---------------------------------------------------------------------- in the child
@@ -284,21 +262,7 @@ def _hear_parent(alive: int, files: SimpleQueue[str]) -> None:
     with os.fdopen(alive, closefd=False) as lines:
         for line in lines:
             files.put(line.rstrip("\n"))
-    _end_group()
-
-
-def _die_with_parent(alive: int) -> None:
-    """Wait for the end of a pipe whose other end only the parent has, then kill the group."""
-    while os.read(alive, 1):
-        pass
-    _end_group()
-
-
-def _end_group() -> None:
-    """Kill this process and everything that it started and that stayed in its group."""
-    if os.getpgrp() == os.getpid():  # never the group of somebody who started this by hand
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os._exit(1)
+    end_group()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Self
 
 from pytest_vdb.errors import InfraError
+from pytest_vdb.parallel.lease import Lease
 from pytest_vdb.records import Json
 
 TICK = 0.2  # seconds between two looks at a silent child
+LINES = 20  # of the log in a message
 REAP = 5.0  # seconds until every member of a killed group should be gone
 
 
@@ -87,7 +89,7 @@ class Group:
         deadline = _after(startup)
         while True:
             left = TICK if deadline is None else min(TICK, deadline - time.monotonic())
-            ended = self._has_ended()  # asked before reading, so that no last word is lost
+            ended = self.has_ended()  # asked before reading, so that no last word is lost
             if select.select([self._events], [], [], 0 if ended else max(left, 0))[0]:
                 chunk = os.read(self._events, 65536)
                 if not chunk:
@@ -103,7 +105,7 @@ class Group:
 
     def send(self, line: str) -> bool:
         """Tell the child one more line; False where it is dead."""
-        if self._has_ended():
+        if self.has_ended():
             return False
         try:
             os.write(self._alive, f"{line}\n".encode())
@@ -114,7 +116,7 @@ class Group:
     def wait(self, seconds: float) -> None:
         """Let the child end by itself, for at most ``seconds``."""
         deadline = time.monotonic() + seconds
-        while not self._has_ended() and time.monotonic() < deadline:
+        while not self.has_ended() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def members(self, processes: Iterable[int]) -> set[int]:
@@ -126,7 +128,7 @@ class Group:
             time.sleep(0.05)
         return set()
 
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the child is dead; it stays unreaped, so its group's id cannot be another's."""
         try:
             return os.waitid(os.P_PID, self.id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -170,3 +172,38 @@ def _group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of the child's output, as the tail of a message."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16384))
+        lines = file.read().decode(errors="replace").splitlines()[-LINES:]
+    return ("its last lines:" if lines else "it printed nothing") + "".join(
+        f"\n  | {line}" for line in lines
+    )
+
+
+def check_devices(lease: Lease, group: Group) -> None:
+    """InfraError where a process of the dead group still computes on a leased device."""
+    if not lease.devices:
+        return
+    if left := group.members(lease.processes()):
+        raise InfraError(
+            f"processes {sorted(left)} of the killed child still hold {', '.join(lease.devices)}; "
+            "see nvidia-smi, and reset the device before the next measurement"
+        )
+
+
+def die_with_parent(alive: int) -> None:
+    """Wait for the end of a pipe whose other end only the parent has, then kill the group."""
+    while os.read(alive, 1):
+        pass
+    end_group()
+
+
+def end_group() -> None:
+    """Kill this process and everything that it started and that stayed in its group."""
+    if os.getpgrp() == os.getpid():  # never the group of somebody who started this by hand
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)

@@ -1,4 +1,4 @@
-"""The in-process runner: loads a pipeline once a session and shares it with the tests."""
+"""The in-process runner: loads a pipeline once and shares it with the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_vdb.records import Json, Run
 
 
 class InProcess:
-    """Runs jobs in this process; a source is loaded once per (spec, device) and cached.
+    """Runs jobs in this process; a source is loaded once per `Job.loading` and cached.
 
     ``budget`` is how many bytes the loaded pipelines may take together (`PipelineCache`).
 

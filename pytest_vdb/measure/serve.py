@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from pytest_vdb.errors import BadSetting, GenerationTimeout, InfraError, SourceError
-from pytest_vdb.measure.child import LEASE_SECONDS, _check_devices, _die_with_parent, _log_tail
-from pytest_vdb.measure.group import Group
+from pytest_vdb.measure.child import LEASE_SECONDS
+from pytest_vdb.measure.group import Group, check_devices, die_with_parent, log_tail
 from pytest_vdb.models.endpoint import EndpointSource
 from pytest_vdb.models.sources import SERVE, Output
 from pytest_vdb.models.video_api import Address, Lost, VideoApi
@@ -79,7 +79,7 @@ class Server:
             ours = [sys.executable, "-m", __name__, json.dumps(words)]
             env = {} if self._inherits else self._lease.env
             self._group = Group(ours, env, self.log)
-            held.callback(_check_devices, self._lease, self._group)
+            held.callback(check_devices, self._lease, self._group)
             started = time.perf_counter()
             held.enter_context(self._group)
             self.url = f"http://127.0.0.1:{port}"
@@ -93,7 +93,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        return not self._group._has_ended()
+        return not self._group.has_ended()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -104,7 +104,7 @@ class Server:
             self._group.wait(1.0)  # its last answer may be a moment older than its end
             if self.alive:
                 raise
-            raise InfraError(f"{exc}; it has ended, {_log_tail(self.log)}") from exc
+            raise InfraError(f"{exc}; it has ended, {log_tail(self.log)}") from exc
 
     def _wait(self, started: float) -> None:
         """Until it answers; what it must not do before that is an error."""
@@ -114,11 +114,11 @@ class Server:
                 if api.exchange("GET", "/health").status < 500 and self.alive:
                     return
             if not self.alive:
-                raise SourceError(f"{self._name} ended before it was ready; {_log_tail(self.log)}")
+                raise SourceError(f"{self._name} ended before it was ready; {log_tail(self.log)}")
             if time.perf_counter() - started > self.startup:
                 raise GenerationTimeout(
                     f"{self._name} was not ready within {self.startup:g} s; raise --vdb-timeout, "
-                    f"or correct the command; {_log_tail(self.log)}"
+                    f"or correct the command; {log_tail(self.log)}"
                 )
             time.sleep(LOOK)
 
@@ -228,7 +228,7 @@ def main(argv: list[str]) -> int:
     words, alive = json.loads(argv[0]), int(argv[2])
     for pipe in (int(argv[1]), alive):
         os.set_inheritable(pipe, False)
-    threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
+    threading.Thread(target=die_with_parent, args=(alive,), daemon=True).start()
     code = subprocess.call(words)
     return code if code >= 0 else 128 - code
 
