@@ -52,10 +52,18 @@ def loads(suite: Suite, *args: str) -> list[str]:
     return (suite.root / "loads.txt").read_text().split()
 
 
-@pytest.mark.parametrize("runner", ["inprocess", "child"])
-def test_each_model_and_its_options_load_once(counted: Suite, runner: str) -> None:
-    """Two models, each plain and tiled, over two files: four loads, also from child processes."""
-    assert loads(counted, f"--vdb-runner={runner}") == ["a", "a", "b", "b"]
+def test_each_model_and_its_options_load_once(counted: Suite) -> None:
+    """Two models, each plain and tiled, over two files: four loads."""
+    assert loads(counted) == ["a", "a", "b", "b"]
+
+
+def test_a_child_process_keeps_its_model_for_the_tests_that_follow(counted: Suite) -> None:
+    (counted.root / "loads.txt").write_text("")
+    result = counted.pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "benchmarks", "--vdb-model=counted_models:a", "--vdb-runner=child"
+    )
+    result.assert_outcomes(passed=5)
+    assert (counted.root / "loads.txt").read_text().split() == ["a", "a"]  # plain and tiled
 
 
 def test_a_budget_below_two_pipelines_still_loads_each_once(counted: Suite) -> None:
