@@ -209,16 +209,8 @@ class Bench:
         """
         spec = self.session.metrics.find(name)
         if "quality" not in provides(self.spec):
-            base = Measurement(
-                spec.name,
-                spec.unit,
-                spec.direction,
-                spec.kind,
-                "mean",
-                provenance=spec.provenance(),
-            )
             why = "videos of random weights have no quality"
-            return replace(base, missing=Missing.NOT_APPLICABLE, reason=why)
+            return replace(_blank(spec), missing=Missing.NOT_APPLICABLE, reason=why)
         run = self.sane(allow)
         reference = "" if spec.needs == "frames" or baseline is None else repr(baseline.media)
         key = (name, reference)
@@ -228,9 +220,7 @@ class Bench:
         return self._scores[key]
 
     def _score(self, spec: MetricSpec, run: Run, baseline: Baseline | None) -> Measurement:
-        base = Measurement(
-            spec.name, spec.unit, spec.direction, spec.kind, "mean", provenance=spec.provenance()
-        )
+        base = _blank(spec)
         if spec.needs == "latent" and (lacking := [s.key for s in run.samples if not s.latent]):
             # What was promised, stored, or is there for other samples, was lost on the way.
             stored = baseline is not None and any("latent" in m for m in baseline.media.values())
@@ -317,3 +307,10 @@ class Bench:
         lossless = self.settings.reference == "lossless"
         folder = self.session.scratch / "blobs"
         return {s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.run.samples}
+
+
+def _blank(spec: MetricSpec) -> Measurement:
+    """A metric's measurement before it has values."""
+    return Measurement(
+        spec.name, spec.unit, spec.direction, spec.kind, "mean", provenance=spec.provenance()
+    )
