@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -206,13 +207,13 @@ def figure(name: str) -> Figure:
 
 
 def known(name: str) -> bool:
-    """Whether a tolerance may be set for ``name``: an engine's own stage needs only be a word."""
-    word = re.fullmatch(r"(?:latency|memory)\.([a-z][a-z0-9_]*)", name)
-    return name in NAMES or name == "memory" or (word is not None and not _close(name))
-
-
-def _close(name: str) -> bool:
-    return nearest(name, NAMES).startswith("did you mean")
+    """Whether a tolerance may be set for ``name``: an engine's own stage is any word that is not
+    nearly one of ours."""
+    if name in NAMES or name == "memory":
+        return True
+    word = re.fullmatch(r"(?:latency|memory)\.(?:cpu_)?([a-z][a-z0-9_]*)", name)
+    ours = {key.rpartition(".")[2] for key in NAMES}
+    return word is not None and not difflib.get_close_matches(word[1], ours, cutoff=0.75)
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,10 @@ def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measure
         why = f"not measured for {', '.join(key for key in lacking if key not in taken)}"
         return _nothing(name, where, Missing.UNMEASURED, why)
     measurement = _measurement(name, where, values, reported=_reported(name, run))
+    if what.kind is Kind.ENERGY and run.idle_power:
+        idle = ", ".join(f"{meter} {watts:.1f} W" for meter, watts in run.idle_power.items())
+        how = f"{measurement.provenance.how}; at rest: {idle}"
+        measurement = replace(measurement, provenance=replace(measurement.provenance, how=how))
     if why := _too_coarse(measurement, run, where):
         return _nothing(name, where, Missing.UNMEASURED, why)
     return measurement

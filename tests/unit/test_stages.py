@@ -136,6 +136,18 @@ def test_every_tiny_model(name: str, picture: str) -> None:
         assert sum(clock.steps) == pytest.approx(clock.stages["denoise"], rel=0.02)
     assert state(tiny.pipeline) == before
 
+    denoiser = getattr(tiny.pipeline, "transformer", None) or tiny.pipeline.unet
+    broken = denoiser.register_forward_pre_hook(_break)
+    with pytest.raises(ZeroDivisionError), clock:
+        tiny()
+    broken.remove()
+    assert state(tiny.pipeline) == before  # also after an exception in the middle
+    assert clock.stages == {}
+
+
+def _break(*args: object) -> None:
+    raise ZeroDivisionError
+
 
 # ------------------------------------------------------------------ where time lands
 
