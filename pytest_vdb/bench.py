@@ -153,7 +153,6 @@ class Bench:
         wanted = {*FRAME_COUNTS, "height", "width"}
         checked = self.spec.source == "recorded"  # its source holds it to the manifest's sizes
         expected = {} if checked else {k: v for k, v in self.workload.call.items() if k in wanted}
-        texts = {p.id: p.text for p in self.workload.prompts}
         faults = []
         for sample in run.samples:
             sizes = dict(expected)
@@ -164,9 +163,14 @@ class Bench:
             found = sanity.check(self.frames(sample), nonfinite=sample.nonfinite, expected=sizes)
             if "quality" not in provides(self.spec):  # random weights show nothing, or NaN
                 found = tuple(fault for fault in found if fault.name in ("frames", "size"))
-            where = f"prompt {texts[sample.prompt]!r}, seed {sample.seed}"
+            where = f"prompt {self._texts[sample.prompt]!r}, seed {sample.seed}"
             faults += [(fault.name, f"{fault} ({where})") for fault in found]
         return faults
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """What each prompt says, by its id."""
+        return {prompt.id: prompt.text for prompt in self.workload.prompts}
 
     # ------------------------------------------------------------------ performance
 
@@ -212,7 +216,7 @@ class Bench:
             why = "videos of random weights have no quality"
             return replace(_blank(spec), missing=Missing.NOT_APPLICABLE, reason=why)
         run = self.sane(allow)
-        reference = "" if spec.needs == "frames" or baseline is None else repr(baseline.media)
+        reference = repr(baseline.media) if spec.compares and baseline is not None else ""
         key = (name, reference)
         if key not in self._scores:
             with self.session.charged("metrics"):
@@ -230,7 +234,7 @@ class Bench:
                 return replace(base, missing=Missing.UNMEASURED, reason=why)
             why = "the source gives no latents"
             return replace(base, missing=Missing.NOT_APPLICABLE, reason=why)
-        if spec.needs != "frames" and (baseline is None or not baseline.media):
+        if spec.compares and (baseline is None or not baseline.media):
             why = "no reference video is stored; --vdb-update stores this run's"
             return replace(base, missing=Missing.NO_REFERENCE, reason=why)
         values = []
@@ -250,8 +254,8 @@ class Bench:
     def _evaluate(self, spec: MetricSpec, sample: Sample, baseline: Baseline | None) -> float:
         from pytest_vdb.metrics.registry import evaluate
 
-        inputs: dict[str, Any] = {}
-        if spec.needs != "frames":
+        inputs: dict[str, Any] = {"prompt": self._texts[sample.prompt]}
+        if spec.compares:
             assert baseline is not None
             media = baseline.media.get(sample.key)
             if media is None:

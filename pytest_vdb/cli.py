@@ -121,7 +121,8 @@ def _metrics(_: argparse.Namespace) -> None:
     specs = list(Metrics())
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
-        print(f"{spec.name:{width}}  {spec.direction:6} is better  {spec.summary}")
+        needs = f"needs {spec.needs}"
+        print(f"{spec.name:{width}}  {spec.direction:6} is better  {needs:15}  {spec.summary}")
 
 
 def _prompts(_: argparse.Namespace) -> None:

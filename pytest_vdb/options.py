@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Settings:
     """What one test runs under. ``resolve`` gives a test's own, with its markers merged in."""
 
-    models: tuple[str, ...] = ("tiny-wan",)
+    models: tuple[str, ...] = ("shapes",)
     videos: str | None = None
     weights: str | None = None
     serve: str | None = None
@@ -186,7 +186,7 @@ OPTIONS = (
     Option(
         "model",
         "model under test: a catalog name, hub id, local folder, module:function or URL of a video "
-        "API (repeatable; default tiny-wan)",
+        "API (repeatable; default shapes)",
         "NAME",
         field="models",
         many=True,

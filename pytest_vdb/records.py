@@ -67,7 +67,9 @@ class ModelSpec(Record):
     which gives a diffusers pipeline or an engine), ``"endpoint"`` (the URL of a video API) or
     ``"recorded"`` (a folder with a manifest). ``call`` holds default call arguments; ``options``
     says how the model is loaded and run (``num_threads``, ``vae_tiling``, ...) and, like ``dtype``,
-    belongs to the workload's identity. ``weights`` is ``"pretrained"`` or ``"random"``.
+    belongs to the workload's identity. ``weights`` is ``"pretrained"`` or ``"random"``; of
+    pretrained ones ``sha256`` is the digest (`models.folder.digest`) that the weight files must
+    have, where it is given.
 
     Of a catalog entry: ``pipeline`` is the class in diffusers, ``task`` ``"text-to-video"`` or
     ``"image-to-video"``, ``output`` the attribute of the pipeline's result that holds the video,
@@ -93,6 +95,7 @@ class ModelSpec(Record):
     devices: int = 1
     licence: str = ""
     twin: str = ""
+    sha256: str = ""
 
     @property
     def slug(self) -> str:

@@ -18,7 +18,7 @@ from pytest_vdb.records import Kind, Provenance
 if TYPE_CHECKING:
     import numpy as np
 
-NEEDS = ("frames", "reference", "latent")
+NEEDS = ("frames", "prompt", "reference", "latent")
 SLACK = 1e-6
 """How far, relative to a bound, a value may lie outside its range: rounding, no more."""
 
@@ -30,12 +30,13 @@ class MetricSpec:
     ``needs`` decides how ``compute`` is called; it gives one number for one video:
 
     - ``"frames"``: ``compute(frames)``
+    - ``"prompt"``: ``compute(frames, prompt)``, the text that the video was asked for with
     - ``"reference"``: ``compute(frames, reference)``, the baseline's video, of the same shape
     - ``"latent"``: ``compute(latent, reference)``, pre-VAE latents of the same shape
 
     Videos are numpy uint8 (T, H, W, 3), RGB; latents are float arrays of any shape. ``compute``
-    raises Unmeasured where the metric is not defined. ``kind`` is ``Kind.SCORE`` for a metric of
-    the video alone and ``Kind.DISTANCE`` for one against the baseline's video. ``direction`` says
+    raises Unmeasured where the metric is not defined. ``kind`` is ``Kind.DISTANCE`` for a metric
+    that compares with the baseline's video and ``Kind.SCORE`` for any other. ``direction`` says
     which is better, ``"higher"`` or ``"lower"``. ``range`` are the bounds a value can have
     (``math.inf`` where there is none). ``how`` is the sentence that the provenance of a value
     carries; ``version`` changes whenever the number for the same video may. ``sees`` names the
@@ -62,8 +63,12 @@ class MetricSpec:
             if wrong:
                 raise BadSetting(f"the metric {self.name!r}: {message}")
 
+    @property
+    def compares(self) -> bool:
+        """Whether it compares with what the baseline stores, and so needs one."""
+        return self.needs in ("reference", "latent")
+
     def _problems(self) -> Iterator[tuple[bool, str]]:
-        distance = self.needs != "frames"
         named = isinstance(self.name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", self.name)
         yield not named, "a name is lower-case letters, digits and _, such as 'my_score'"
         yield (
@@ -72,9 +77,9 @@ class MetricSpec:
         )
         yield self.needs not in NEEDS, f"needs={self.needs!r}; {nearest(self.needs, NEEDS)}"
         yield (
-            self.kind != (Kind.DISTANCE if distance else Kind.SCORE),
-            f"kind={str(self.kind)!r} with needs={self.needs!r}; write Kind.SCORE for a metric of "
-            "the video alone and Kind.DISTANCE for one against the baseline's video",
+            self.kind != (Kind.DISTANCE if self.compares else Kind.SCORE),
+            f"kind={str(self.kind)!r} with needs={self.needs!r}; write Kind.DISTANCE for a metric "
+            "that compares with the baseline's video and Kind.SCORE for any other",
         )
         yield (
             not self.range[0] < self.range[1],
@@ -137,22 +142,25 @@ def evaluate(
     spec: MetricSpec,
     frames: np.ndarray,
     *,
+    prompt: str | None = None,
     reference: np.ndarray | None = None,
     latent: np.ndarray | None = None,
     reference_latent: np.ndarray | None = None,
 ) -> float:
     """``spec`` of one video: one finite number inside the metric's range.
 
-    ``frames`` and ``reference`` are uint8 (T, H, W, 3), RGB; ``latent`` and ``reference_latent``
-    are float arrays of one shape. What the metric does not need is not looked at. Raises
-    Unmeasured, with the reason, where there is no such number; a failure never becomes a 0.
+    ``frames`` and ``reference`` are uint8 (T, H, W, 3), RGB; ``prompt`` is the video's text;
+    ``latent`` and ``reference_latent`` are float arrays of one shape. What the metric does not
+    need is not looked at. Raises Unmeasured, with the reason, where there is no such number; a
+    failure never becomes a 0.
     """
     if spec.needs == "latent":
-        pair = _pair(spec, "latent", latent, reference_latent)
-        return _number(spec, spec.compute(*pair))
+        return _number(spec, spec.compute(*_pair(spec, "latent", latent, reference_latent)))
     require_video(spec.name, frames)
     if spec.needs == "frames":
         return _number(spec, spec.compute(frames))
+    if spec.needs == "prompt":
+        return _number(spec, spec.compute(frames, _text(spec, prompt)))
     pair = _pair(spec, "video", frames, reference)
     require_video(spec.name, pair[1])
     return _number(spec, spec.compute(*pair))
@@ -198,6 +206,15 @@ def _pair(
             f"and its reference {tuple(reference.shape)}; they must be equal"
         )
     return ours, reference
+
+
+def _text(spec: MetricSpec, prompt: str | None) -> str:
+    if not isinstance(prompt, str):
+        raise Unmeasured(
+            f"{spec.name}: the metric compares a video with its prompt, and prompt={prompt!r} is "
+            "no text; give prompt='the text that this video was asked for with'"
+        )
+    return prompt
 
 
 def _number(spec: MetricSpec, result: object) -> float:

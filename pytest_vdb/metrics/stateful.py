@@ -7,6 +7,7 @@ the plugin itself calls the functions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,15 +35,19 @@ class VideoMetric(Metric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(
-        self, video: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor | None = None
+        self,
+        video: np.ndarray | torch.Tensor,
+        reference: np.ndarray | torch.Tensor | None = None,
+        prompt: str | Sequence[str] | None = None,
     ) -> None:
         """Add one video, uint8 (T, H, W, 3), or a batch, (B, T, H, W, 3), with its reference.
 
-        A latent metric takes one latent, of any shape. Raises Unmeasured as `evaluate` does.
+        ``prompt`` is a video's text; of a batch, a sequence of B texts. A latent metric takes one
+        latent, of any shape. Raises Unmeasured as `evaluate` does.
         """
         ours = _array(video)
         theirs = None if reference is None else _array(reference)
-        for number in self._numbers(ours, theirs):
+        for number in self._numbers(ours, theirs, prompt):
             self.values.append(torch.tensor([number], dtype=torch.float64))
 
     def compute(self) -> torch.Tensor:
@@ -52,18 +57,28 @@ class VideoMetric(Metric):
             raise Unmeasured(f"{self.spec.name}: no video yet; call update() first")
         return torch.tensor(math.fsum(numbers) / len(numbers), dtype=torch.float64)
 
-    def _numbers(self, ours: np.ndarray, theirs: np.ndarray | None) -> list[float]:
+    def _numbers(
+        self, ours: np.ndarray, theirs: np.ndarray | None, prompt: str | Sequence[str] | None
+    ) -> list[float]:
         if self.spec.needs == "latent":
             return [evaluate(self.spec, ours, latent=ours, reference_latent=theirs)]
         if ours.ndim == 4:
-            return [evaluate(self.spec, ours, reference=theirs)]
-        if theirs is not None and len(theirs) != len(ours):
+            ours, theirs = ours[None], None if theirs is None else theirs[None]
+        references = self._each(ours, "references", None if theirs is None else list(theirs))
+        prompts = self._each(ours, "prompts", [prompt] if isinstance(prompt, str) else prompt)
+        return [
+            evaluate(self.spec, video, reference=reference, prompt=text)
+            for video, reference, text in zip(ours, references, prompts, strict=True)
+        ]
+
+    def _each(self, videos: np.ndarray, what: str, given: Sequence[Any] | None) -> Sequence[Any]:
+        """One of ``given`` for each video of a batch."""
+        if given is not None and len(given) != len(videos):
             raise Unmeasured(
-                f"{self.spec.name}: {len(ours)} videos of shape {ours.shape} "
-                f"and {len(theirs)} references of shape {theirs.shape}"
+                f"{self.spec.name}: {len(videos)} videos of shape {videos.shape[1:]} "
+                f"and {len(given)} {what}; give one for each video"
             )
-        references = theirs if theirs is not None else [None] * len(ours)
-        return [evaluate(self.spec, v, reference=r) for v, r in zip(ours, references, strict=True)]
+        return [None] * len(videos) if given is None else given
 
 
 def metric_class(spec: MetricSpec) -> type[VideoMetric]:
@@ -93,6 +108,11 @@ _metrics = Metrics()
 TemporalFlickering = metric_class(_metrics.find("temporal_flickering"))
 MotionEnergy = metric_class(_metrics.find("motion_energy"))
 Sharpness = metric_class(_metrics.find("sharpness"))
+ShapesColor = metric_class(_metrics.find("shapes_color"))
+ShapesBackground = metric_class(_metrics.find("shapes_background"))
+ShapesShape = metric_class(_metrics.find("shapes_shape"))
+ShapesDirection = metric_class(_metrics.find("shapes_direction"))
+ShapesAdherence = metric_class(_metrics.find("shapes_adherence"))
 Psnr = metric_class(_metrics.find("psnr"))
 PsnrWorstFrame = metric_class(_metrics.find("psnr_worst_frame"))
 Ssim = metric_class(_metrics.find("ssim"))

@@ -1,15 +1,39 @@
 """What ``--vdb-model`` knows by name, without importing any of it.
 
-First the tiny models, which need no download, then the families at full size.
+First the models that need no download: `shapes`, whose trained weights come with this package, and
+the tiny ones with seeded weights; then the families at full size.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pytest_vdb.models.families import FAMILIES
 from pytest_vdb.models.twins import TWINS
 from pytest_vdb.records import ModelSpec
 
+SHAPES = ModelSpec(
+    name="shapes",
+    source="diffusers",
+    location=str(Path(__file__).with_name("shapes")),
+    call={
+        "num_frames": 9,
+        "height": 64,
+        "width": 64,
+        "num_inference_steps": 8,
+        "guidance_scale": 4.0,
+        "max_sequence_length": 64,
+    },
+    options={"num_threads": 1},
+    summary="WanPipeline of diffusers, 1.9 million weights trained on synthetic moving shapes",
+    pipeline="WanPipeline",
+    licence="apache-2.0",
+    sha256="e9e70e87394097219bce13572574aa7843f4876ab526c82eb7d41f35667f3ac2",
+)
+"""The default of ``--vdb-model``. Who trains it anew writes its new digest here."""
+
 EMBEDDED: tuple[ModelSpec, ...] = (
+    SHAPES,
     ModelSpec(
         name="tiny-wan",
         source="factory",

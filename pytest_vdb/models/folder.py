@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 
 from pytest_vdb.errors import PickleRefused, SourceError
-from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.catalog import SHAPES
+from pytest_vdb.models.families import FAMILIES
 from pytest_vdb.records import Json, ModelSpec
 
 INDEX = "model_index.json"
@@ -114,6 +116,28 @@ def check_folder(
         )
 
 
+def check_digest(folder: Path, spec: ModelSpec) -> None:
+    """Raise SourceError where ``folder`` holds other weights than those that ``spec`` names."""
+    if spec.sha256 and (found := digest(folder)) != spec.sha256:
+        raise SourceError(
+            f"model {spec.name!r}: {folder} holds other weights than it should: their sha256 is "
+            f"{found}, not {spec.sha256}; {fetch_again(folder, spec)}"
+        )
+
+
+def digest(folder: Path) -> str:
+    """What the weights of a pipeline's folder are known by: 64 hex digits.
+
+    sha256 over a line for each safetensors file of a component, in order: its path below
+    ``folder``, and the sha256 of its bytes.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*/*.safetensors")):
+        inner = hashlib.sha256(path.read_bytes()).hexdigest()
+        whole.update(f"{path.parent.name}/{path.name} {inner}\n".encode())
+    return whole.hexdigest()
+
+
 def check_weights(folder: Path, variant: str, model: str) -> list[str]:
     """What is missing of one model's ``config.json`` and safetensors. Raises PickleRefused."""
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
@@ -184,8 +208,13 @@ def fetch_command(location: str, revision: str = "", folder: Path | None = None)
 
 def fetch_again(folder: Path, spec: ModelSpec) -> str:
     """What to type where ``folder`` is not complete."""
+    if spec.location == SHAPES.location:
+        return (
+            "it comes with pytest-vdb: reinstall that (pip install --force-reinstall --no-deps), "
+            f"or in a clone: git checkout -- {SHAPES.location}"
+        )
     if not Path(spec.location).expanduser().is_dir():
         return f"fetch the rest with: {fetch_command(spec.location, spec.revision)}"
-    known = (s.location for s in CATALOG if s.source == "diffusers")
-    same = (place for place in known if place.rpartition("/")[2] == folder.name)
+    places = (family.location for family in FAMILIES)
+    same = (place for place in places if place.rpartition("/")[2] == folder.name)
     return f"fetch it again with: {fetch_command(next(same, 'ORG/NAME'), '', folder)}"

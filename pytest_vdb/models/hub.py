@@ -35,12 +35,15 @@ from pytest_vdb.errors import (
     nearest,
 )
 from pytest_vdb.models import loading
-from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.catalog import SHAPES
 from pytest_vdb.models.factory import torch_dtype
+from pytest_vdb.models.families import FAMILIES
 from pytest_vdb.models.folder import (
     INDEX,
+    check_digest,
     check_folder,
     components,
+    fetch_again,
     fetch_command,
     read_index,
     refuse_code,
@@ -63,7 +66,8 @@ def open_hub(spec: ModelSpec, device: str = "cpu") -> PipelineSource:
     downloaded into the hub's cache where it is not there yet; with ``HF_HUB_OFFLINE`` nothing is
     asked of the network. With ``weights="random"`` only configurations are read, and no weights.
 
-    Raises SourceError (files are missing or truncated, a licence was not accepted, custom code),
+    Raises SourceError (files are missing, truncated or not those of ``spec.sha256``, a licence was
+    not accepted, custom code),
     PickleRefused, UnknownModel (no such repository), InfraError (the hub cannot be reached) or
     BadSetting (load options).
     """
@@ -87,6 +91,7 @@ def _load(spec: ModelSpec, options: dict[str, Json], dtype: torch.dtype) -> Any:
     parts = load_parts(spec, options, dtype)
     folder = find_folder(spec, kind, more | dict.fromkeys(parts))  # these need no download
     check_folder(folder, spec, str(options.get("variant", "")), given=parts)
+    check_digest(folder, spec)
     if preset := options.get("quantization"):
         config = loading.quantization_config(
             str(preset), components(read_index(folder, spec)), dtype
@@ -131,10 +136,10 @@ def find_folder(spec: ModelSpec, kind: Any, more: dict[str, Any]) -> Path:
     if folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(spec.location):
-        raise SourceError(
-            f"model {spec.name!r}: there is no folder {spec.location}, and it is no hub id "
-            "(org/name); give one of the two"
-        )
+        embedded = spec.location == SHAPES.location
+        what = "it is no hub id (org/name) either; give one of the two"
+        what = fetch_again(folder, spec) if embedded else what
+        raise SourceError(f"model {spec.name!r}: there is no folder {spec.location}; {what}")
 
     def download(location: str, revision: str | None) -> str:
         index = huggingface_hub.hf_hub_download(location, INDEX, revision=revision)
@@ -225,7 +230,7 @@ def _refusal(
     answer: Any, status: int, spec: ModelSpec, location: str, revision: str
 ) -> SourceError | UnknownModel:
     """What an answer of 4xx means."""
-    known = [s.location for s in CATALOG if s.source == "diffusers"]
+    known = [family.location for family in FAMILIES]
     if isinstance(answer, RevisionNotFoundError):
         return SourceError(
             f"model {spec.name!r}: {location} has no revision {revision!r}; see "

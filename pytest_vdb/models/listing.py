@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_vdb.models.catalog import NO_TWIN
+from pytest_vdb.models.catalog import NO_TWIN, SHAPES
 from pytest_vdb.records import Json, ModelSpec
 from pytest_vdb.units import GiB, plain, show
 
@@ -27,7 +27,7 @@ def runs(spec: ModelSpec, devices: Sequence[Device]) -> tuple[bool | None, str]:
     None where that is not known. The memory need is the one of the table: another size or length
     of video needs another, options such as ``cpu_offload`` less.
     """
-    if spec.location.startswith("pytest_vdb."):
+    if spec.location.startswith(("pytest_vdb.", SHAPES.location)):
         return True, "tiny: a CPU is enough"
     if spec.source == "endpoint":
         return None, "it runs on its server"
@@ -78,8 +78,10 @@ def details(spec: ModelSpec, devices: Sequence[Device]) -> str:
     """One model in full, one field a line; what is not known is left out."""
     possible, why = runs(spec, devices)
     answer = {True: "yes", False: "no", None: "not known"}[possible]
+    embedded = spec.location == SHAPES.location
     values = {
         **spec.to_json(),
+        "location": f"{spec.location} (in this package)" if embedded else spec.location,
         "call": "  ".join(f"{key}={value!r}" for key, value in spec.call.items()),
         "options": "  ".join(f"{key}={value!r}" for key, value in spec.options.items()),
         "memory": "" if spec.memory is None else show(spec.memory, "B"),

@@ -18,6 +18,7 @@ from pytest_vdb.records import ModelSpec
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
 URL = re.compile(r"https?://[!-~]*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 INDEX = "model_index.json"  # what makes a folder a saved pipeline
 WAYS = (
     "give a name that `vdb models` lists, a hub id (org/name), a folder with a model_index.json, "
@@ -25,7 +26,7 @@ WAYS = (
 )
 TEXTS = (
     *("name", "source", "location", "revision", "dtype", "summary"),
-    *("weights", "pipeline", "task", "output", "licence", "twin"),
+    *("weights", "pipeline", "task", "output", "licence", "twin", "sha256"),
 )
 CHOICES = {
     "source": tuple(PROVIDES),
@@ -152,6 +153,8 @@ def _problem(spec: ModelSpec) -> str:
     for field, known in CHOICES.items():
         if (value := getattr(spec, field)) not in known:
             return f"there is no {field} {value!r}; {nearest(value, known)}"
+    if spec.sha256 and not (SHA256.fullmatch(spec.sha256) and spec.source == "diffusers"):
+        return "sha256 is no 64 hex digits of the weight files of a diffusers folder or hub id"
     if not isinstance(spec.audio, bool):
         return "audio is neither True nor False"
     if not _positive(spec.devices):

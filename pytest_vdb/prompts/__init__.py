@@ -25,6 +25,7 @@ SHIPPED = {
     "motion": ("1", "camera, rigid, periodic, fluid and articulated motion, and near stillness"),
     "long": ("1", "pairs that differ at their end alone, from 60 to 650 tokens"),
     "images": ("1", "image-to-video from photographs that scikit-image ships"),
+    "shapes": ("1", "captions of moving shapes that the embedded model never saw"),
 }
 FILE = r".+\.(?:jsonl|csv|txt|json)"
 NAME = re.compile(rf"(?:(?P<file>{FILE})|(?P<suite>[^:]+))(?::(?P<tag>.+))?", re.IGNORECASE)

@@ -1,14 +1,12 @@
 """A server that is slow, wrong, rude or gone: each failure is named, nothing hangs or stays."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +25,10 @@ from pytest_vdb.measure.serve import ServedSource, Server
 from pytest_vdb.models.endpoint import EndpointSource
 from pytest_vdb.models.sources import SERVE
 from pytest_vdb.records import ModelSpec, Prompt
+from tests.conftest import VIDEO_SERVER, Control, Seen, tell
 
-PROGRAM = Path(__file__).parents[1] / "video_server.py"
 CALL = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
 CAT = Prompt("cat", "a cat")
-Seen = Callable[[], list[dict[str, Any]]]
-Control = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    with Server(f"{sys.executable} {PROGRAM} {{port}}", log) as server:
-        yield server
-
-
-def tell(url: str, **wanted: Any) -> None:
-    body = json.dumps({"reset": True, **wanted}).encode()
-    urllib.request.urlopen(urllib.request.Request(f"{url}/control", body)).read()
-
-
-@pytest.fixture
-def control(server: Server) -> Iterator[Control]:
-    yield lambda **wanted: tell(server.url, **wanted)
-    tell(server.url)
-
-
-@pytest.fixture
-def seen(server: Server) -> Seen:
-    return lambda: json.load(urllib.request.urlopen(f"{server.url}/seen"))
 
 
 @pytest.fixture
@@ -240,7 +213,7 @@ def test_the_runners_time_limit_ends_many_jobs(
 
 
 def command(*words: str) -> str:
-    return f"{sys.executable} {PROGRAM} {{port}} {' '.join(words)}"
+    return f"{sys.executable} {VIDEO_SERVER} {{port}} {' '.join(words)}"
 
 
 def gone(pids: list[int]) -> bool:

@@ -17,13 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pytest_vdb.errors import (
-    BadSetting,
-    GenerationTimeout,
-    InfraError,
-    OutOfMemory,
-    SourceError,
-)
+from pytest_vdb.errors import BadSetting, GenerationTimeout, InfraError, OutOfMemory, SourceError
 from pytest_vdb.measure.child import ChildProcess
 from pytest_vdb.measure.inprocess import InProcess
 from pytest_vdb.measure.runner import Job
@@ -141,9 +135,12 @@ def inprocess():
     runner.close()
 
 
-@pytest.fixture(params=["inprocess", "child"])
-def runner(request, inprocess):
-    return inprocess if request.param == "inprocess" else ChildProcess()
+@pytest.fixture(scope="module")
+def child():
+    """A runner whose child goes on with the next job, until one fails."""
+    runner = ChildProcess(keep=True)
+    yield runner
+    runner.close()
 
 
 @pytest.fixture
@@ -184,21 +181,20 @@ def identity(run: Run) -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def runs(models, inprocess, tmp_path_factory):
-    """The same workload, a chatty model with a broken sample, twice in both runners."""
+def runs(models, inprocess, child, tmp_path_factory):
+    """The same workload, a chatty model with a broken sample: twice in process, then in a child."""
     spec = ModelSpec("obedient", "factory", "obedient_models:make")
     prompts = tuple(Prompt(action, action) for action in ("quiet", "chat", "nan"))
     seen: dict[str, list[Run]] = {}
     steps: dict[str, list[tuple[int, int]]] = {"inprocess": [], "child": []}
-    for runner in (inprocess, ChildProcess()):
-        for _ in range(2):
-            folder = tmp_path_factory.mktemp("run")
-            job = Job(
-                spec, Workload(prompts, (0, 1), CALL, options=ONE), str(folder), path=(str(models),)
-            )
-            run = runner.run(job, lambda *step, to=steps[runner.name]: to.append(step))
-            seen.setdefault(runner.name, []).append(run)
-    assert steps["inprocess"] == steps["child"] == [(i, 6) for i in range(1, 7)] * 2
+    for runner in (inprocess, inprocess, child):
+        folder = tmp_path_factory.mktemp("run")
+        job = Job(
+            spec, Workload(prompts, (0, 1), CALL, options=ONE), str(folder), path=(str(models),)
+        )
+        run = runner.run(job, lambda *step, to=steps[runner.name]: to.append(step))
+        seen.setdefault(runner.name, []).append(run)
+    assert steps["inprocess"] == steps["child"] * 2 == [(i, 6) for i in range(1, 7)] * 2
     return seen
 
 
@@ -245,9 +241,12 @@ def test_what_a_model_prints_goes_to_the_log_and_is_no_event(runs):
     assert len(run.samples) == 6
 
 
-def test_a_raising_model_is_a_source_error_with_its_traceback(runner, job):
+# Exceptions become errors in what both runners execute; from the child each comes by one way.
+
+
+def test_a_raising_model_is_a_source_error_with_its_traceback(inprocess, job):
     with pytest.raises(SourceError) as caught:
-        runner.run(job("raise"))
+        inprocess.run(job("raise"))
     message = str(caught.value)
     assert "prompt 'raise' with seed 7" in message
     assert "in do_raise" in message
@@ -255,19 +254,29 @@ def test_a_raising_model_is_a_source_error_with_its_traceback(runner, job):
 
 
 @pytest.mark.parametrize("action", ["skip", "fail", "xfail"])
-def test_a_model_does_not_decide_the_outcome_of_its_test(runner, job, action):
+def test_a_model_does_not_decide_the_outcome_of_its_test(inprocess, job, action):
     with pytest.raises(SourceError, match=rf"prompt '{action}'[\s\S]*no gate today"):
-        runner.run(job(action))
+        inprocess.run(job(action))
 
 
-def test_a_factory_that_raises_is_a_source_error(runner, job):
+def test_a_child_tells_what_its_model_raised(child, runs, job):
+    """Also what is no Exception, and in a child that has had another job."""
+    with pytest.raises(SourceError) as caught:
+        child.run(job("skip"))
+    assert child.loads == 1
+    assert "prompt 'skip' with seed 7" in str(caught.value)
+    assert "in do_skip" in str(caught.value)
+    assert str(caught.value).endswith("Skipped: no gate today")
+
+
+def test_a_factory_that_raises_is_a_source_error(inprocess, job):
     with pytest.raises(SourceError, match="no weights here"):
-        runner.run(job("quiet", factory="broken"))
+        inprocess.run(job("quiet", factory="broken"))
 
 
-def test_frames_of_another_shape_are_refused_with_the_shape(runner, job):
+def test_frames_of_another_shape_are_refused_with_the_shape(inprocess, job):
     with pytest.raises(SourceError, match=r"frames of shape \(1, 5, 32, 32\)"):
-        runner.run(job("image"))
+        inprocess.run(job("image"))
 
 
 def test_a_hang_in_process_ends_at_the_timeout(job, models):
@@ -308,7 +317,7 @@ def test_a_timeout_outside_the_main_thread_names_the_child_runner(inprocess, job
 
 def test_a_hanging_child_is_killed_with_all_that_it_started(job, models):
     with pytest.raises(GenerationTimeout) as caught:
-        ChildProcess().run(job("quiet", "hang", timeout=10))
+        ChildProcess().run(job("quiet", "hang", timeout=5))
     message = str(caught.value)
     assert "the generation of prompt 'hang' with seed 7 of model 'obedient'" in message
     assert "the last is quiet/7" in message

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +94,11 @@ def all_gone(pids: list[int], within: float = 0.0) -> bool:
         time.sleep(0.02)
 
 
-def test_two_ranks_hold_two_cores_and_report_both(job: Callable[..., Job]) -> None:
+def test_two_ranks_hold_two_cores_report_both_and_end_at_a_timeout(
+    job: Callable[..., Job], pids: Callable[[], list[int]]
+) -> None:
+    """The child that made the first job's videos is asked for more, and hangs."""
+    runner = ChildProcess(keep=True)
     held: list[int] = []
 
     def look(done: int, total: int) -> None:
@@ -109,10 +112,8 @@ def test_two_ranks_hold_two_cores_and_report_both(job: Callable[..., Job]) -> No
         held.extend(len(p.cpu_affinity()) for p in ranks if "spawn_main" in str(p.cmdline()))
 
     asked = job("a red fox", seeds=(0, 1))
-    run = ChildProcess().run(asked, look)
+    run = runner.run(asked, look)
     assert held == [2, 2]  # rank 1 keeps to the two leased cores, in both samples
-    with Lease(len(usable_cores()), wait=0, kind="cpu"):
-        pass
     assert {"stages", "memory"} <= run.provides
     assert run.cpu_peak is None  # nothing is traced in one process of two
     for sample in run.samples:
@@ -127,6 +128,15 @@ def test_two_ranks_hold_two_cores_and_report_both(job: Callable[..., Job]) -> No
     alone = np.rint(single.generate(prompt, seed, CALL).frames * 255)
     assert np.abs(np.load(sample.frames) - alone).max() <= 1
 
+    # Rank 1 is stopped, so that rank 0 waits for it in a collective, deep in C.
+    with pytest.raises(GenerationTimeout, match="prompt 'stop' with seed 7"):
+        runner.run(job("quiet", "stop", timeout=6))
+    assert runner.loads == 1
+    assert len(pids()) == 2
+    assert all_gone(pids())
+    with Lease(len(usable_cores()), wait=0, kind="cpu"):
+        pass
+
 
 def test_the_end_of_one_rank_ends_the_run_and_the_other(
     job: Callable[..., Job], pids: Callable[[], list[int]], tmp_path: Path
@@ -140,14 +150,6 @@ def test_the_end_of_one_rank_ends_the_run_and_the_other(
     assert len(pids()) == 2
     assert all_gone(pids())
     assert (tmp_path / "run/0000-frames.npy").exists()  # that of the sample before
-
-
-def test_a_timeout_ends_both_ranks(job: Callable[..., Job], pids: Callable[[], list[int]]) -> None:
-    """Rank 1 is stopped, so that rank 0 waits for it in a collective, deep in C."""
-    with pytest.raises(GenerationTimeout, match="prompt 'stop' with seed 7"):
-        ChildProcess().run(replace(job("quiet", "stop"), timeout=15))
-    assert len(pids()) == 2
-    assert all_gone(pids())
 
 
 def test_a_killed_pytest_leaves_neither_rank(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 
 import av
 import numpy as np
@@ -62,6 +64,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def render():
+    """``render(scene, rng, size, frames)``: a clip as the embedded model `shapes` learned from."""
+    tool = Path(__file__).parents[2] / "tools" / "train_shapes" / "render.py"
+    return runpy.run_path(str(tool))["render"]
 
 
 @pytest.fixture(scope="session", params=("gratings", "texture", *NATURAL))

@@ -33,12 +33,14 @@ def _heavy_modules() -> None:
     import PIL.Image  # noqa: F401
     import rich.console
     import rich.table  # noqa: F401
+    import scipy.ndimage
     import scipy.stats  # noqa: F401
 
     import pytest_vdb.baseline.media
     import pytest_vdb.gate.rules
     import pytest_vdb.measure.child
     import pytest_vdb.measure.inprocess
+    import pytest_vdb.metrics.shapes
     import pytest_vdb.models.factory
     import pytest_vdb.prompts
     import pytest_vdb.prompts.files
@@ -46,6 +48,7 @@ def _heavy_modules() -> None:
     import pytest_vdb.prompts.vbench
     import pytest_vdb.report.terminal
     import pytest_vdb.results
+    import pytest_vdb.scenes
     import pytest_vdb.session
     import pytest_vdb.verdicts  # noqa: F401
     from pytest_vdb.metrics.registry import Metrics

@@ -12,9 +12,14 @@ def test_unknown_name_ends_before_collection_with_the_nearest(suite):
 
 
 def test_the_embedded_model_is_the_default(suite):
-    suite.write(BODY)
-    result = suite.pytester.runpytest_inprocess("benchmarks", "--co", "-q")
-    result.stdout.fnmatch_lines(["*test_quality?tiny-wan?"])
+    suite.write(BODY.replace("vdb)", "vdb, vdb_pipeline)"))
+    result = suite.pytester.runpytest_inprocess("benchmarks", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_quality?shapes? PASSED*"])
+    # Its configuration is in its folder, so random weights need nothing else.
+    result = suite.pytester.runpytest_inprocess("benchmarks", "--vdb-weights=random", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*not applicable: sharpness*random weights*"])
 
 
 def test_every_test_runs_once_a_model(suite):

@@ -29,7 +29,7 @@ def test_green_out_of_the_box(shipped):
     result, run = shipped("--vdb-json=run.json")
     result.assert_outcomes(passed=4)
     states = {m["name"]: m["verdict"]["state"] for t in run["tests"] for m in t["measurements"]}
-    quality = ROOT / "baselines/tiny-wan" / _key(run)
+    quality = ROOT / "baselines/shapes" / _key(run)
     scores = ("temporal_flickering", "motion_energy", "sharpness", "ssim", "latent_cosine")
     # Another stack than the one of constraints.txt has no baseline here, and says so.
     allowed = {"IDENTICAL", "PASS"} if quality.exists() else {"NO_BASELINE"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.catalog import CATALOG, SHAPES
 
 
 def vdb(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -47,6 +47,7 @@ def test_models_lists_every_model_and_what_a_cpu_can_run() -> None:
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert {spec.name for spec in CATALOG} <= set(lines)
     assert lines["tiny-wan"].endswith("yes")
+    assert " ".join(lines["shapes"].split()) == "shapes t2v WanPipeline apache-2.0 yes"
     assert " ".join(lines["cogvideox"].split()) == (
         "cogvideox t2v CogVideoXPipeline 33 GiB apache-2.0 tiny-cogvideox no"
     )
@@ -66,6 +67,7 @@ def test_models_writes_json() -> None:
     data = json.loads(vdb("models", "--json").stdout)
     assert data["devices"] == []
     assert [model["name"] for model in data["models"]] == [spec.name for spec in CATALOG]
+    assert data["models"][0]["sha256"] == SHAPES.sha256
     assert {model["here"] for model in data["models"]} == {True, False}
 
 

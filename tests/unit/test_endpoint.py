@@ -1,10 +1,7 @@
 """A served model, asked over real HTTP: a server in a process of its own that really generates."""
 
-import json
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +13,14 @@ from pytest_vdb.errors import BadSetting, SourceError
 from pytest_vdb.measure.serve import ServedSource, Server
 from pytest_vdb.models.endpoint import EndpointSource
 from pytest_vdb.models.server_report import memory_of, read_options, stages_of, too_coarse
-from pytest_vdb.models.sources import SERVE, Output
+from pytest_vdb.models.sources import Output
 from pytest_vdb.models.video_api import Address, encode_form, retry_after, said
 from pytest_vdb.models.video_api import Reply as HttpReply
 from pytest_vdb.records import ModelSpec, Prompt
+from tests.conftest import Control, Seen
 
-PROGRAM = Path(__file__).parents[1] / "video_server.py"
 CALL = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
 CAT, DOG = Prompt("cat", "a cat"), Prompt("dog", "a dog")
-
-Control = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSource]:
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    location = f"{SERVE}{sys.executable} {PROGRAM} {{port}}"
-    source = ServedSource(ModelSpec("served", "endpoint", location), log)
-    yield source
-    source.close()
-
-
-@pytest.fixture(scope="module")
-def server(served: ServedSource) -> Server:
-    return served.server
-
-
-def tell(url: str, **wanted: Any) -> None:
-    body = json.dumps({"reset": True, **wanted}).encode()
-    urllib.request.urlopen(urllib.request.Request(f"{url}/control", body)).read()
-
-
-@pytest.fixture
-def control(server: Server) -> Iterator[Control]:
-    yield lambda **wanted: tell(server.url, **wanted)
-    tell(server.url)
-
-
-@pytest.fixture
-def seen(server: Server) -> Callable[[], list[dict[str, Any]]]:
-    return lambda: json.load(urllib.request.urlopen(f"{server.url}/seen"))
 
 
 @pytest.fixture
@@ -109,7 +74,7 @@ def test_a_server_of_ours_has_a_load(served: ServedSource, directly: np.ndarray)
 
 
 def test_a_form_is_tried_once_and_then_remembered(
-    control: Control, source: EndpointSource, seen: Callable[[], list[dict[str, Any]]]
+    control: Control, source: EndpointSource, seen: Seen
 ) -> None:
     control(dialect="vllm-omni")
     source.generate(CAT, 0, CALL)
@@ -121,7 +86,7 @@ def test_a_form_is_tried_once_and_then_remembered(
 
 
 def test_the_servers_own_words_for_arguments(
-    control: Control, source: EndpointSource, seen: Callable[[], list[dict[str, Any]]]
+    control: Control, source: EndpointSource, seen: Seen
 ) -> None:
     """Diffusers' names become the API's; unknown ones pass; None means: as the server likes."""
     control()
@@ -142,10 +107,7 @@ def test_the_servers_own_words_for_arguments(
 
 
 def test_a_conditioning_image_is_uploaded(
-    control: Control,
-    source: EndpointSource,
-    seen: Callable[[], list[dict[str, Any]]],
-    tmp_path: Path,
+    control: Control, source: EndpointSource, seen: Seen, tmp_path: Path
 ) -> None:
     control(dialect="sglang")  # which takes a form with an image alone
     image = tmp_path / "cat.png"
@@ -214,10 +176,7 @@ def test_throughput_counts_the_time_until_the_last_is_served(
 
 @pytest.mark.parametrize("together", [1, 3])
 def test_concurrency_is_what_is_in_flight(
-    together: int,
-    control: Control,
-    source: EndpointSource,
-    seen: Callable[[], list[dict[str, Any]]],
+    together: int, control: Control, source: EndpointSource, seen: Seen
 ) -> None:
     control()
     source.generate_many([(CAT, seed) for seed in range(5)], CALL, together)
@@ -225,10 +184,7 @@ def test_concurrency_is_what_is_in_flight(
 
 
 def test_the_resolution_is_the_time_between_two_looks(
-    control: Control,
-    server: Server,
-    source: EndpointSource,
-    seen: Callable[[], list[dict[str, Any]]],
+    control: Control, server: Server, source: EndpointSource, seen: Seen
 ) -> None:
     coarse = open_endpoint(server.url, poll_interval=0.2)
     assert coarse.resolution == 0.2
@@ -377,10 +333,7 @@ def test_calls_that_cannot_be(call: dict[str, Any], message: str, source: Endpoi
 
 
 def test_a_key_is_sent_and_never_shown(
-    control: Control,
-    source: EndpointSource,
-    seen: Callable[[], list[dict[str, Any]]],
-    monkeypatch: pytest.MonkeyPatch,
+    control: Control, source: EndpointSource, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VDB_API_KEY", "sk-secret")
     control(modes={"post-401": 1})

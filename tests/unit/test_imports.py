@@ -23,6 +23,7 @@ KNOWS: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "hookspecs": set(),
+    "scenes": set(),
     "environment": {"records", "names", "errors"},
     "prompts": {"records", "names", "errors"},
     "options": NOUNS | {"gate"},
@@ -33,7 +34,7 @@ KNOWS: dict[str, set[str]] = {
     "models": NOUNS | {"prompts"},
     "parallel": NOUNS,
     "measure": NOUNS | {"models", "parallel"},
-    "metrics": NOUNS,
+    "metrics": NOUNS | {"scenes"},
     "report": NOUNS | {"statistic"},
 }
 # These wire the rooms together and may know all of them; no room above may know one of these.
@@ -79,6 +80,7 @@ LIGHT = [
         "statistic",
         "environment",
         "prompts",
+        "scenes",
         "cli",
     ),
     *("gate", "gate.policy", "baseline.identity", "baseline.schema", "baseline.store"),

@@ -20,7 +20,7 @@ from diffusers.utils import BaseOutput
 from packaging.version import Version
 
 from pytest_vdb.models import load_options
-from pytest_vdb.models.catalog import CATALOG, NO_TWIN
+from pytest_vdb.models.catalog import CATALOG, NO_TWIN, SHAPES
 from pytest_vdb.models.families import FAMILIES
 from pytest_vdb.models.listing import Device, details, runs, table
 from pytest_vdb.records import ModelSpec
@@ -150,6 +150,12 @@ def test_every_twin_is_of_a_family() -> None:
     assert {spec.name for spec in TINY} == {spec.twin for spec in FAMILIES if spec.twin}
 
 
+def test_every_embedded_file_is_small_and_safe() -> None:
+    files = [path for path in Path(SHAPES.location).rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".csv"}
+    assert sum(path.stat().st_size for path in files) < 8e6
+
+
 def test_what_has_no_twin_is_in_the_catalog() -> None:
     assert set(NO_TWIN) <= {spec.name for spec in FAMILIES}
 
@@ -175,6 +181,7 @@ SMALL = Device("NVIDIA T4", 15 * GiB)
 @pytest.mark.parametrize(
     ("name", "devices", "possible", "why"),
     [
+        ("shapes", [], True, "a CPU is enough"),
         ("tiny-wan", [], True, "a CPU is enough"),
         ("cogvideox", [], False, "needs a GPU with 33 GiB, this machine has none"),
         ("cogvideox", [SMALL, SMALL], False, "33 GiB, this machine has 2 x NVIDIA T4 (15.0 GiB)"),
@@ -212,6 +219,7 @@ def test_the_table_fits_a_terminal_and_names_every_model() -> None:
 def test_details_show_a_field_in_full_and_the_reason_for_no_twin() -> None:
     svd = next(spec for spec in FAMILIES if spec.name == "svd")
     assert "stable-video-diffusion-community" in details(svd, [])
+    assert f"{SHAPES.location} (in this package)" in details(SHAPES, [])  # no hub id
     cosmos = next(spec for spec in FAMILIES if spec.name in NO_TWIN)
     assert NO_TWIN[cosmos.name] in details(cosmos, [])
     hostile = ModelSpec("m", "factory", "m:f", summary="\x1b[31mred")
@@ -241,7 +249,7 @@ def row(spec: ModelSpec) -> list[str]:
         f"`{spec.dtype}`",
         "" if spec.memory is None else show(spec.memory, "B"),
         spec.licence,
-        f"`{spec.twin}`" if spec.twin else NO_TWIN[spec.name],
+        f"`{spec.twin}`" if spec.twin else NO_TWIN.get(spec.name, ""),
     ]
 
 
@@ -253,6 +261,15 @@ def test_the_page_shows_the_family(spec: ModelSpec) -> None:
 @pytest.mark.parametrize("spec", TINY, ids=lambda spec: spec.name)
 def test_the_page_shows_the_tiny_model(spec: ModelSpec) -> None:
     assert cells(spec.name) == [f"`{spec.name}`", f"`{spec.pipeline}`", spec.task.partition("-")[0]]
+
+
+def test_the_page_shows_the_embedded_model() -> None:
+    assert cells("shapes") == [
+        "`shapes`",
+        "`pytest_vdb/models/shapes`",
+        *row(SHAPES)[2:7],
+        SHAPES.licence,
+    ]
 
 
 def test_the_page_shows_no_model_that_is_gone() -> None:

@@ -7,24 +7,33 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pytest_vdb.errors import SourceError
-from pytest_vdb.models.catalog import CATALOG
+from pytest_vdb.models.catalog import CATALOG, SHAPES
 from pytest_vdb.models.embedded import tiny_wan
-from pytest_vdb.models.folder import component_class
+from pytest_vdb.models.folder import (
+    check_digest,
+    check_folder,
+    component_class,
+    digest,
+    fetch_again,
+)
 from pytest_vdb.models.open import open_source
 from pytest_vdb.models.pipeline import PipelineSource
 from pytest_vdb.records import ModelSpec, Prompt
 
 FOX = Prompt("fox", "a red fox runs through snow")
+WAN = next(spec for spec in CATALOG if spec.name == "tiny-wan")
 CALL = {
-    **next(s for s in CATALOG if s.name == "tiny-wan").call,
+    **WAN.call,
     "num_frames": 5,
     "height": 32,
     "width": 32,
@@ -61,7 +70,7 @@ def edit(folder: Path, **entries: Any) -> None:
 def test_a_folder_gives_the_videos_of_the_pipeline_that_was_saved(saved: Path) -> None:
     source = open_source(at(saved))
     assert isinstance(source, PipelineSource)
-    assert np.array_equal(frames(source), frames(open_source(CATALOG[0])))
+    assert np.array_equal(frames(source), frames(open_source(WAN)))
 
 
 def test_the_dtype_is_the_spec_s(saved: Path) -> None:
@@ -120,6 +129,50 @@ def test_a_motion_adapter_from_elsewhere(tmp_path: Path) -> None:
         open_source(spec)
 
 
+# ---------------------------------------------------------------------- the embedded folder
+
+
+def test_shapes_loads_as_any_folder_and_computes_its_fp16_files_in_float32() -> None:
+    folder = Path(SHAPES.location)
+    assert digest(folder) == SHAPES.sha256, "new weights need their digest in models/catalog.py"
+    source = open_source(SHAPES)
+    for name in ("text_encoder", "transformer", "vae"):
+        module = source.pipeline.components[name]
+        assert not module.training
+        (path,) = (folder / name).glob("*.safetensors")
+        loaded = module.state_dict()
+        for key, stored in load_file(path).items():
+            assert stored.dtype is torch.float16
+            assert loaded[key].dtype is torch.float32
+            assert torch.equal(loaded[key], stored.float())
+    video = frames(source)
+    assert (video.shape, video.dtype) == ((5, 32, 32, 3), np.float32)
+    assert np.isfinite(video).all()
+
+
+def test_weights_that_were_altered_are_refused(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(SHAPES.location, tmp_path / "shapes"))
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # still a whole file
+    weights.write_bytes(content)
+    with pytest.raises(SourceError, match=f"'shapes': {copy} holds other weights") as caught:
+        open_source(replace(SHAPES, location=str(copy)))
+    assert f"{digest(copy)}, not {SHAPES.sha256}; fetch it again with: hf" in str(caught.value)
+    assert open_source(replace(SHAPES, location=str(copy), sha256=digest(copy))).nbytes > 0
+
+
+def test_the_embedded_folder_is_reinstalled_and_never_downloaded(tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(SHAPES.location, tmp_path / "shapes"))
+    (broken / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    for check in (check_folder, check_digest):
+        with pytest.raises(SourceError, match=r"comes with pytest-vdb: reinstall") as caught:
+            check(broken, SHAPES)
+        assert "hf download" not in str(caught.value)
+    # Of a user's own folder that is called like it, nobody knows the repository.
+    assert "hf download ORG/NAME" in fetch_again(broken, at(broken))
+
+
 FROM_CACHE = """
 import sys
 from pytest_vdb.models.folder import component_class
@@ -143,5 +196,5 @@ def test_the_hub_s_cache_is_enough_offline_and_nothing_is_printed(
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == ["WanPipeline", str(open_source(CATALOG[0]).nbytes)], done.stderr
+    assert done.stdout.split() == ["WanPipeline", str(open_source(WAN).nbytes)], done.stderr
     assert done.stderr == ""  # no progress bars, no warnings

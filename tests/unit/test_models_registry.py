@@ -24,6 +24,7 @@ def spec(name: str, location: str = "mine:build") -> ModelSpec:
 def test_the_catalog_comes_first_and_extra_models_after() -> None:
     registry = Registry([spec("mine")])
     assert registry.names() == (*(entry.name for entry in CATALOG), "mine")
+    assert registry.names()[0] == "shapes"
     assert registry.find("tiny-wan").location == "pytest_vdb.models.embedded:tiny_wan"
     assert registry.find("mine").location == "mine:build"
 
@@ -198,6 +199,9 @@ def test_a_hook_that_returns_anything_else_is_refused(result: object) -> None:
         ({"pipeline": None}, "pipeline is no text"),
         ({"output": 1}, "output is no text"),
         ({"licence": None}, "licence is no text"),
+        ({"sha256": None}, "sha256 is no text"),
+        ({"sha256": "abc", "source": "diffusers"}, "sha256 is no 64 hex digits"),
+        ({"sha256": "a" * 64}, "sha256 is no 64 hex digits of .* a diffusers folder"),
         ({"twin": None}, "twin is no text"),
         ({"audio": "yes"}, "audio is neither True nor False"),
         ({"devices": 0}, "devices is no whole number from 1"),

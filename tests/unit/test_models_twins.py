@@ -1,4 +1,5 @@
-"""The tiny twins: alive, reproducible, decided by what should decide them, saved and reloaded."""
+"""The tiny twins: alive, reproducible, decided by what should decide them, saved and reloaded;
+and that watching their stages changes nothing and leaves nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from PIL import Image
 
 from pytest_vdb.errors import NoImage, SourceError
 from pytest_vdb.measure.samples import quantised
+from pytest_vdb.measure.stages import StageClock
 from pytest_vdb.metrics.sanity import check
 from pytest_vdb.models import pipeline as adapter
 from pytest_vdb.models.catalog import CATALOG
@@ -30,6 +34,7 @@ from pytest_vdb.models.pipeline import PipelineSource
 from pytest_vdb.models.sources import Output, Source
 from pytest_vdb.models.twins import TWINS
 from pytest_vdb.records import ModelSpec, Prompt
+from tests.unit.conftest import state
 
 EMBEDDED = tuple(spec for spec in CATALOG if spec.name in ("tiny-wan", "tiny-ltx"))
 OLD = Version(diffusers.__version__) < Version("0.42")  # some families came after the lower bound
@@ -39,7 +44,7 @@ FOX, SEA = "a red fox runs through snow", "waves break on a beach at dusk"
 Scene = Callable[..., Prompt]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -67,16 +72,38 @@ def scene(pictures: tuple[str, str]) -> Scene:
     return lambda text=FOX, picture=0: Prompt("scene", text, image=pictures[picture])
 
 
+SHORT = {"num_frames": 5, "frames": 5, "num_inference_steps": 2}
+KEPT = {
+    ("AllegroPipeline", "num_frames"),  # fewer than a tile of its VAE are grey
+    ("TextToVideoZeroPipeline", "num_inference_steps"),  # it starts from the last but two
+}
+
+
+def short_call(spec: ModelSpec) -> dict[str, Any]:
+    """The default call with two steps and few frames, which most tests make."""
+    fewer = {k: n for k, n in SHORT.items() if k in spec.call and (spec.pipeline, k) not in KEPT}
+    return {**spec.call, **fewer}
+
+
 class Built:
-    """A twin, loaded once, and its default video."""
+    """A twin, loaded once, and a short video of it."""
 
     def __init__(self, spec: ModelSpec, prompt: Prompt) -> None:
-        self.spec = spec
+        self.spec, self.prompt, self.call = spec, prompt, short_call(spec)
         self.source: Any = open_source(spec)
-        self.output: Output = self.source.generate(prompt, 0, spec.call)
+        self.short = self.made()
+
+    @cached_property
+    def output(self) -> Output:
+        """The video of the default call."""
+        return self.source.generate(self.prompt, 0, self.spec.call)
+
+    def made(self) -> Output:
+        """The short video once more."""
+        return self.source.generate(self.prompt, 0, self.call)
 
     def video(self, prompt: Prompt, seed: int = 0, source: Source | None = None) -> np.ndarray:
-        return (source or self.source).generate(prompt, seed, self.spec.call).frames
+        return (source or self.source).generate(prompt, seed, self.call).frames
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +118,8 @@ def built(scene: Scene) -> Callable[[ModelSpec], Built]:
     return build
 
 
-@pytest.fixture(params=TINY, ids=lambda spec: spec.name)
+# Of the module, so that the tests of one twin follow each other in one worker.
+@pytest.fixture(scope="module", params=TINY, ids=lambda spec: spec.name)
 def twin(request: pytest.FixtureRequest, built: Callable[[ModelSpec], Built]) -> Built:
     return built(request.param)
 
@@ -122,7 +150,8 @@ def test_the_latent_is_what_the_vae_decodes(twin: Built) -> None:
 
 
 def test_prompt_picture_and_seed_decide_the_video(twin: Built, scene: Scene) -> None:
-    frames = twin.output.frames
+    frames = twin.short.frames
+    assert frames.std() > 0.05
     assert np.array_equal(twin.video(scene()), frames)
     assert not np.allclose(twin.video(scene(), seed=1), frames, atol=0.01)
     if twin.spec.pipeline != "StableVideoDiffusionPipeline":  # which takes no prompt
@@ -131,7 +160,7 @@ def test_prompt_picture_and_seed_decide_the_video(twin: Built, scene: Scene) -> 
         assert not np.allclose(twin.video(scene(picture=1)), frames, atol=0.01)
 
 
-def test_every_component_takes_part(twin: Built, scene: Scene) -> None:
+def test_every_component_takes_part(twin: Built) -> None:
     """Weights of 1.1 times the size in any of them give another video, but where it says why."""
     for name, component in sorted(modules(twin.source.pipeline).items()):
         if (twin.spec.pipeline, name) in SILENT:
@@ -140,11 +169,11 @@ def test_every_component_takes_part(twin: Built, scene: Scene) -> None:
         with torch.no_grad():
             for weight in component.parameters():
                 weight.mul_(1.1)
-            output = twin.source.generate(scene(), 0, twin.spec.call)
+            output = twin.made()
             for weight, value in zip(component.parameters(), before, strict=True):
                 weight.copy_(value)
-        same = np.array_equal(output.frames, twin.output.frames)
-        assert not (same and np.array_equal(output.audio, twin.output.audio)), name
+        same = np.array_equal(output.frames, twin.short.frames)
+        assert not (same and np.array_equal(output.audio, twin.short.audio)), name
 
 
 SILENT = {
@@ -155,6 +184,48 @@ SILENT = {
 
 def modules(pipeline: Any) -> dict[str, torch.nn.Module]:
     return {k: c for k, c in pipeline.components.items() if isinstance(c, torch.nn.Module)}
+
+
+def test_watched_stages_are_the_whole_change_nothing_and_leave_nothing(twin: Built) -> None:
+    before, clock = state(twin.source.pipeline), StageClock(twin.source.pipeline)
+    for _ in range(3):  # a busy machine may stop this process between the two clocks
+        began = time.perf_counter()
+        with clock:
+            watched = twin.made()
+        took = time.perf_counter() - began
+        if sum(clock.stages.values()) > 0.99 * took:
+            break
+
+    assert np.array_equal(watched.frames, twin.short.frames)
+    if twin.short.latent is not None:
+        assert np.array_equal(watched.latent, twin.short.latent)
+    assert sum(clock.stages.values()) == pytest.approx(took, rel=0.01)
+    expected = {"denoise", "decode", "other"}
+    if twin.spec.pipeline not in NO_TEXT:
+        expected |= {"text_encode"}
+    if twin.spec.task == "image-to-video":
+        expected |= {"image_encode"}
+    assert expected <= clock.stages.keys()
+    assert all(seconds > 0 for seconds in clock.stages.values())
+    if twin.spec.name != "tiny-text2video-zero":
+        assert len(clock.steps) == twin.call["num_inference_steps"]
+        assert sum(clock.steps) == pytest.approx(clock.stages["denoise"], rel=0.02)
+    assert state(twin.source.pipeline) == before
+
+    denoiser = getattr(twin.source.pipeline, "transformer", None) or twin.source.pipeline.unet
+    broken = denoiser.register_forward_pre_hook(_break)
+    with pytest.raises(ZeroDivisionError), clock:
+        twin.made()
+    broken.remove()
+    assert state(twin.source.pipeline) == before  # also after an exception in the middle
+    assert clock.stages == {}
+
+
+NO_TEXT = {"StableVideoDiffusionPipeline", "Cosmos3OmniPipeline"}  # no text encoder of their own
+
+
+def _break(*args: object) -> None:
+    raise ZeroDivisionError
 
 
 def test_every_weight_is_seeded(twin: Built) -> None:
@@ -175,19 +246,19 @@ from pytest_vdb.models.open import open_source
 from pytest_vdb.records import ModelSpec, Prompt
 torch.set_num_threads(1)
 prompt = Prompt.from_json(json.loads(sys.argv[1]))
-for spec in json.loads(sys.stdin.read()):
+for spec, call in json.loads(sys.stdin.read()):
     spec = ModelSpec.from_json(spec)
-    frames = open_source(spec).generate(prompt, 0, spec.call).frames
+    frames = open_source(spec).generate(prompt, 0, call).frames
     print("sha256", spec.name, hashlib.sha256(frames.tobytes()).hexdigest(), flush=True)
 """
 
 
 @pytest.fixture(scope="session")
 def in_another_process(scene: Scene) -> dict[str, str]:
-    """Sha256 of every twin's default video, all made in one new process."""
+    """Sha256 of every twin's short video, all made in one new process."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(scene().to_json())],
-        input=json.dumps([spec.to_json() for spec in TINY]),
+        input=json.dumps([(spec.to_json(), short_call(spec)) for spec in TINY]),
         capture_output=True,
         text=True,
         check=True,
@@ -199,7 +270,7 @@ def in_another_process(scene: Scene) -> dict[str, str]:
 def test_another_process_makes_the_same_bits(
     twin: Built, in_another_process: dict[str, str]
 ) -> None:
-    found = hashlib.sha256(twin.output.frames.tobytes()).hexdigest()
+    found = hashlib.sha256(twin.short.frames.tobytes()).hexdigest()
     assert in_another_process[twin.spec.name] == found
 
 
@@ -221,7 +292,7 @@ def test_saved_and_reloaded_it_makes_the_same_bits(
         pipeline.vae.enable_tiling()  # not in the folder, and it decodes in no other way
     pipeline.set_progress_bar_config(disable=True)
     frames = twin.video(scene(), source=PipelineSource(twin.spec, pipeline))
-    assert np.array_equal(frames, twin.output.frames)
+    assert np.array_equal(frames, twin.short.frames)
 
 
 ABSENT: dict[str, dict[str, None]] = {
@@ -232,6 +303,8 @@ ABSENT: dict[str, dict[str, None]] = {
 
 def test_the_table_says_what_is_built(twin: Built) -> None:
     spec, pipeline = twin.spec, twin.source.pipeline
+    assert isinstance(pipeline, AnyPipeline)
+    assert type(pipeline).__module__.startswith("diffusers.")
     assert spec.pipeline in (type(pipeline).__name__, "" if spec in EMBEDDED else None)
     millions = sum(w.numel() for c in modules(pipeline).values() for w in c.parameters()) / 1e6
     assert f" {millions:.1f} million " in spec.summary
@@ -323,8 +396,3 @@ def test_frames_of_every_form(given: Any) -> None:
 def test_a_result_without_frames_is_refused_by_its_shape() -> None:
     with pytest.raises(SourceError, match=r"frames of shape \(0,\)"):
         quantised(adapter.frames_of([]))
-
-
-def test_every_twin_is_a_pipeline_of_diffusers(twin: Built) -> None:
-    assert isinstance(twin.source.pipeline, AnyPipeline)
-    assert type(twin.source.pipeline).__module__.startswith("diffusers.")

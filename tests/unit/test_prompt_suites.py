@@ -9,14 +9,17 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pytest_vdb import prompts
+from pytest_vdb import prompts, scenes
 from pytest_vdb.gate.rules import PROMPTS_TO_GATE
 from pytest_vdb.records import Prompt
+
+ROOT = Path(__file__).parents[2]
 
 # Never change an entry: a suite with other lines is a new version, with a new entry.
 PINNED = {
@@ -25,8 +28,9 @@ PINNED = {
     ("motion", "1"): "84321ba5a0ee5e3f98b818aafb0d1094ddbb1adf04ee5c21bef4b247d2a061b3",
     ("long", "1"): "0a88c3a63797e6e4f8abf7c7ff4cdb0d3a9312a2c34731d78f4b41a2299f24b8",
     ("images", "1"): "608b3f01716d8573ca2b5d5d6262c5661a7ce10fb736ec9e79a2b62f6cdff4b2",
+    ("shapes", "1"): "0036b361e2a98e48adbe5994f4eee0a694d131169728c21b314586928a5c9ec5",
 }
-SIZES = {"smoke": 8, "standard": 64, "motion": 48, "long": 16, "images": 12}
+SIZES = {"smoke": 8, "standard": 64, "motion": 48, "long": 16, "images": 12, "shapes": 48}
 
 
 def load(which: str) -> tuple[Prompt, ...]:
@@ -182,6 +186,27 @@ def test_a_model_that_drops_the_end_of_a_prompt_makes_one_video_of_a_pair() -> N
 
     assert len(videos(64)) == 1
     assert len(videos(512)) == 2
+
+
+def test_shapes_are_the_scenes_that_training_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "train_shapes"))
+    import data
+    import suite
+
+    assert "".join(f"{line}\n" for line in suite.lines()) == (
+        Path(prompts.__file__).with_name("shapes.jsonl").read_text(encoding="utf-8")
+    )
+    asked = [scenes.read(prompt.text) for prompt in load("shapes")]
+    assert asked == list(data.held_out())
+    assert not set(asked) & set(data.training())
+    assert {*asked, *data.training()} == set(scenes.scenes())
+    for scene, prompt in zip(asked, load("shapes"), strict=True):
+        assert tags(prompt) == asdict(scene)
+
+
+@pytest.mark.parametrize("tag", ["shape:circle", "direction:left", "background:white"])
+def test_a_part_of_shapes_can_gate_by_itself(tag: str) -> None:
+    assert len(load(f"shapes:{tag}")) >= PROMPTS_TO_GATE
 
 
 def test_images_are_those_that_the_suite_was_written_for() -> None:

@@ -1,13 +1,13 @@
-"""Stage times of the real classes: they sum to the whole, change nothing and leave nothing."""
+"""Where the time of stages and steps lands, and that watching them leaves nothing.
+
+Of every tiny twin: `test_models_twins.py`.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
 import inspect
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,15 +20,14 @@ import torch
 from PIL import Image
 
 from pytest_vdb.errors import BadSetting
-from pytest_vdb.measure.memory import cpu_allocator_peak, cpu_allocator_peaks
 from pytest_vdb.measure.stages import GAP, StageClock, account, resolve
 from pytest_vdb.models.catalog import CATALOG
 from pytest_vdb.models.open import open_source
 from pytest_vdb.models.pipeline import PipelineSource, captured_latent
 from pytest_vdb.records import ModelSpec, Prompt
+from tests.unit.conftest import state
 
 TINY = [spec for spec in CATALOG if spec.name.startswith("tiny-")]
-NO_TEXT = {"StableVideoDiffusionPipeline", "Cosmos3OmniPipeline"}  # no text encoder of their own
 SLEEP = 0.15
 
 
@@ -78,22 +77,6 @@ def wan(picture: str) -> Model:
     return model("tiny-wan", picture)
 
 
-def state(pipeline: Any) -> dict[str, Any]:
-    """Everything that a clock may change: hooks, attributes of instances, classes."""
-    found = {}
-    for name, component in pipeline.components.items():
-        if not hasattr(component, "__dict__"):
-            continue
-        hooks = [key for key in vars(component) if key.endswith(("hooks", "hooks_always_called"))]
-        found[name] = (
-            type(component),
-            {key: list(vars(component)[key]) for key in hooks},
-            {key: id(value) for key, value in vars(component).items() if callable(value)},
-            sorted(vars(component)),
-        )
-    return found
-
-
 @contextmanager
 def dragging(module: torch.nn.Module) -> Iterator[None]:
     """Every call of ``module`` takes longer, by a forward hook of its own."""
@@ -102,51 +85,6 @@ def dragging(module: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-# ------------------------------------------------------------------ every tiny model
-
-
-@pytest.mark.parametrize("name", [spec.name for spec in TINY])
-def test_every_tiny_model(name: str, picture: str) -> None:
-    tiny = model(name, picture)
-    plain = tiny()
-    before, clock = state(tiny.pipeline), StageClock(tiny.pipeline)
-    for _ in range(3):  # a busy machine may stop this process between the two clocks
-        began = time.perf_counter()
-        with clock:
-            watched = tiny()
-        took = time.perf_counter() - began
-        if sum(clock.stages.values()) > 0.99 * took:
-            break
-
-    assert np.array_equal(watched.frames, plain.frames)
-    if plain.latent is not None:
-        assert np.array_equal(watched.latent, plain.latent)
-    assert sum(clock.stages.values()) == pytest.approx(took, rel=0.01)
-    expected = {"denoise", "decode", "other"}
-    if tiny.spec.pipeline not in NO_TEXT:
-        expected |= {"text_encode"}
-    if tiny.spec.task == "image-to-video":
-        expected |= {"image_encode"}
-    assert expected <= clock.stages.keys()
-    assert all(seconds > 0 for seconds in clock.stages.values())
-    if "num_inference_steps" in tiny.call and name != "tiny-text2video-zero":
-        assert len(clock.steps) == tiny.call["num_inference_steps"]
-        assert sum(clock.steps) == pytest.approx(clock.stages["denoise"], rel=0.02)
-    assert state(tiny.pipeline) == before
-
-    denoiser = getattr(tiny.pipeline, "transformer", None) or tiny.pipeline.unet
-    broken = denoiser.register_forward_pre_hook(_break)
-    with pytest.raises(ZeroDivisionError), clock:
-        tiny()
-    broken.remove()
-    assert state(tiny.pipeline) == before  # also after an exception in the middle
-    assert clock.stages == {}
-
-
-def _break(*args: object) -> None:
-    raise ZeroDivisionError
 
 
 # ------------------------------------------------------------------ where time lands
@@ -422,57 +360,6 @@ def test_steps(segments: list[tuple[str, int | None]], steps: tuple[int, ...]) -
     labels = [label for label, _ in segments]
     steppers = {i: who for i, (_, who) in enumerate(segments) if who is not None}
     assert account([1.0] * len(segments), labels, steppers)[1] == steps
-
-
-# ------------------------------------------------------------------ memory of the stages
-
-
-def test_the_cpu_allocators_peak_by_stage(wan: Model) -> None:
-    wan()
-    alone = cpu_allocator_peak(wan)
-    clock = StageClock(wan.pipeline)
-
-    def timed_as_ever() -> None:
-        with clock:
-            wan()
-
-    for call in (wan, timed_as_ever):
-        peak, stages = cpu_allocator_peaks(call, clock)
-        assert peak == pytest.approx(alone, rel=1e-3)
-        assert {"text_encode", "denoise", "decode", "other"} == stages.keys()
-        assert max(stages.values()) == peak
-        assert stages["decode"] == peak  # the VAE works in pixels
-    assert clock.stages == {}
-
-
-def test_memory_that_a_stage_takes_counts_in_that_stage(wan: Model) -> None:
-    count = 10_000_000
-
-    def take(*_: Any) -> None:
-        torch.empty(count)
-
-    usual = cpu_allocator_peaks(wan, StageClock(wan.pipeline))[1]
-    hook = wan.pipeline.text_encoder.register_forward_hook(take)
-    try:
-        stages = cpu_allocator_peaks(wan, StageClock(wan.pipeline))[1]
-    finally:
-        hook.remove()
-    assert stages["text_encode"] == pytest.approx(4 * count, rel=0.01)
-    for name in ("denoise", "decode"):
-        assert stages[name] == pytest.approx(usual[name], rel=0.01)
-
-
-def test_the_profiler_prints_nothing() -> None:
-    code = (
-        "import torch; from pytest_vdb.measure.memory import cpu_allocator_peak; "
-        "print(cpu_allocator_peak(lambda: torch.ones(1000)))"
-    )
-    env = {k: v for k, v in os.environ.items() if k != "KINETO_LOG_LEVEL"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "4000"
-    assert "USDT" not in done.stderr
 
 
 # ------------------------------------------------------------------ on a GPU
