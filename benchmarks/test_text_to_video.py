@@ -2,13 +2,15 @@
 
 pytest benchmarks/                              the embedded model, no download
 pytest benchmarks/ --vdb-videos=DIR             videos that were made elsewhere
+
+Every model gets its own default prompts, size and number of steps.
 """
 
 import pytest
 
 from pytest_vdb import GiB
 
-pytestmark = pytest.mark.vdb(prompts="smoke", num_seeds=1, num_frames=17, num_inference_steps=8)
+pytestmark = pytest.mark.vdb(num_seeds=1)
 
 
 def test_speed(vdb):
@@ -30,6 +32,6 @@ def test_quality(vdb):
 
 
 def test_similarity(vdb):
-    # A model with random weights has no quality of its own: hold it to its stored videos.
-    assert vdb.score("ssim").min > 0.9
-    assert vdb.score("latent_cosine").max < 0.01
+    # Another good model differs from the stored videos: a floor, far below what noise leaves.
+    assert vdb.score("ssim").min > 0.5
+    assert vdb.score("latent_cosine").max < 0.5

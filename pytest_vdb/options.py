@@ -50,7 +50,7 @@ class Settings:
     tolerance: Mapping[str, str] = field(default_factory=dict)
     json: str | None = None
     # of the workload
-    prompts: str | tuple[str, ...] = "smoke"
+    prompts: str | tuple[str, ...] = ""  # the model's own suite
     seeds: tuple[int, ...] = (0,)
     call: Mapping[str, Any] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
@@ -205,7 +205,8 @@ OPTIONS = (
     ),
     Option(
         "prompts",
-        "prompt suite or file, over the marker's (a suite's name, .jsonl, .csv, .txt, a folder)",
+        "prompt suite or file, over the marker's (a suite's name, .jsonl, .csv, .txt, a folder; "
+        "default: the model's own, else smoke)",
         "NAME",
     ),
     Option("device", "auto, cpu, cuda or cuda:N", "DEVICE", device),

@@ -75,7 +75,8 @@ class ModelSpec(Record):
     ``"image-to-video"``, ``output`` the attribute of the pipeline's result that holds the video,
     ``audio`` whether a sound track comes with it, ``memory`` the bytes of device memory that the
     default call needs, ``licence`` the weights' own, ``devices`` how many it runs on, ``twin`` the
-    tiny model of the same classes.
+    tiny model of the same classes, ``prompts`` the suite that it is asked for where neither a flag
+    nor a marker says so.
     """
 
     name: str
@@ -96,6 +97,7 @@ class ModelSpec(Record):
     licence: str = ""
     twin: str = ""
     sha256: str = ""
+    prompts: str = ""
 
     @property
     def slug(self) -> str:

@@ -131,7 +131,9 @@ class VdbSession:
 
             return recorded.workload(spec)
         return Workload(
-            prompts=prompts.load(settings.prompts, self.config.rootpath),
+            prompts=prompts.load(
+                settings.prompts or spec.prompts or prompts.DEFAULT, self.config.rootpath
+            ),
             seeds=settings.seeds,
             call=_call(spec, load_options.split(settings.call)[0]),
             dtype=spec.dtype,
@@ -256,7 +258,8 @@ class VdbSession:
 
     def check(self, settings: Settings) -> None:
         """Raise for a test's settings that cannot mean anything; nothing heavy is imported."""
-        prompts.load(settings.prompts, self.config.rootpath)
+        if settings.prompts:
+            prompts.load(settings.prompts, self.config.rootpath)
         load_options.split(settings.call)
         try:
             json.dumps(settings.call, allow_nan=False)

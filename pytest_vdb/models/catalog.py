@@ -28,6 +28,7 @@ SHAPES = ModelSpec(
     summary="WanPipeline of diffusers, 1.9 million weights trained on synthetic moving shapes",
     pipeline="WanPipeline",
     licence="apache-2.0",
+    prompts="shapes",
     sha256="e9e70e87394097219bce13572574aa7843f4876ab526c82eb7d41f35667f3ac2",
 )
 """The default of ``--vdb-model``. Who trains it anew writes its new digest here."""

@@ -26,7 +26,7 @@ WAYS = (
 )
 TEXTS = (
     *("name", "source", "location", "revision", "dtype", "summary"),
-    *("weights", "pipeline", "task", "output", "licence", "twin", "sha256"),
+    *("weights", "pipeline", "task", "output", "licence", "twin", "sha256", "prompts"),
 )
 CHOICES = {
     "source": tuple(PROVIDES),

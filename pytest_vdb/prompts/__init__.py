@@ -27,6 +27,8 @@ SHIPPED = {
     "images": ("1", "image-to-video from photographs that scikit-image ships"),
     "shapes": ("1", "captions of moving shapes that the embedded model never saw"),
 }
+DEFAULT = "smoke"
+"""The suite of a model that has none of its own, where nothing else is asked for."""
 FILE = r".+\.(?:jsonl|csv|txt|json)"
 NAME = re.compile(rf"(?:(?P<file>{FILE})|(?P<suite>[^:]+))(?::(?P<tag>.+))?", re.IGNORECASE)
 

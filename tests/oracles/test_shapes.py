@@ -7,12 +7,12 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
 
 from pytest_vdb.errors import Unmeasured
 from pytest_vdb.metrics import faults
 from pytest_vdb.metrics.registry import Metrics, evaluate
-from pytest_vdb.scenes import ATTRIBUTES, BACKGROUNDS, COLORS, TEMPLATES, Scene, scenes
+from pytest_vdb.scenes import ATTRIBUTES, scenes
 
 METRICS = Metrics()
 SCENES = scenes()[::23]  # a dozen that hold every colour, shape, direction and background
@@ -105,4 +105,30 @@ def test_what_does_not_move_that_way_has_no_direction(clips, damage):
 
 def test_a_black_video_shows_no_shape(clips):
     for scene, clip in clips:
-        expected = [name == "background" == scene.background for name in ATTRIBUTES]
+        expected = [n == "background" and scene.background == "black" for n in ATTRIBUTES]
+        assert scores(faults.black(clip), scene) == pytest.approx(expected, abs=0.01)
+
+
+def test_noise_shows_nothing(clips):
+    random = np.random.Generator(np.random.PCG64(3))
+    for scene, clip in clips[::4]:
+        noise = random.integers(0, 256, clip.shape, dtype=np.uint8)
+        assert scores(noise, scene) == pytest.approx(np.zeros(4), abs=0.15)
+
+
+def test_a_ghost_beside_the_shape_is_no_shape(clips):
+    for scene, clip in clips[::4]:
+        ghost = (clip // 2 + np.roll(clip, 24, axis=(1, 2)) // 2).astype(np.uint8)
+        assert score("shape", ghost, scene) < 0.5
+
+
+def test_a_text_without_a_scene_is_unmeasured(clips):
+    with pytest.raises(Unmeasured, match="names no scene"):
+        score("color", clips[0][1], "a dog on the beach")
+
+
+@pytest.mark.parametrize("name", ["direction", "adherence"])
+def test_one_frame_has_no_direction(clips, name):
+    scene, clip = clips[0]
+    with pytest.raises(Unmeasured, match="one frame"):
+        score(name, clip[:1], scene)

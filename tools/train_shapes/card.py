@@ -74,9 +74,7 @@ The text encoder names every attribute of the held-out captions at {accuracy:.1%
 """
 
 
-def write(
-    folder: Path, log: Path, sha256: str, steps: Mapping[str, int], device: str
-) -> None:
+def write(folder: Path, log: Path, sha256: str, steps: Mapping[str, int], device: str) -> None:
     """Write ``folder/README.md`` from the losses in ``log``, JSON lines."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     by_stage: dict[str, list[dict[str, Any]]] = {}

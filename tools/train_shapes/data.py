@@ -6,9 +6,9 @@ from itertools import product
 
 import numpy as np
 import torch
+from render import render
 
 from pytest_vdb.scenes import DIRECTIONS, SHAPES, Scene, scenes
-from render import render
 
 PER_CELL = 4
 

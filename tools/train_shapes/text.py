@@ -10,7 +10,7 @@ import torch
 from data import held_out, training
 from muon import Both
 from pipeline import TOKENS, text_encoder
-from torch.nn import functional as F
+from torch.nn import functional
 from transformers import ByT5Tokenizer
 
 from pytest_vdb.scenes import BACKGROUNDS, COLORS, DIRECTIONS, SHAPES, TEMPLATES, Scene
@@ -96,6 +96,6 @@ def _loss(
     for key, head in heads.items():
         scores = head(hidden[real])
         target = labels[key][which][:, None].expand_as(real)[real]
-        loss = loss + F.cross_entropy(scores, target)
+        loss = loss + functional.cross_entropy(scores, target)
         right &= scores.argmax(-1) == target
     return loss, right.float().mean().item()

@@ -25,7 +25,6 @@ import vae
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5EncoderModel
 
-
 STEPS = {"frames": 900, "clips": 1800, "text": 600, "flow": 4000}
 CLIPS = 6000  # encoded once for the transformer
 SHAPE_SEEN = 0.95  # of rendered clips, after the VAE: below it, no transformer can do better

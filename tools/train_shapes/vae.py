@@ -14,7 +14,7 @@ import torch
 from data import clips, signal
 from diffusers import AutoencoderKLWan
 from muon import Both, averaged
-from torch.nn import functional as F
+from torch.nn import functional
 
 CONFIG: dict[str, Any] = {
     "base_dim": 16,
@@ -108,7 +108,9 @@ def start_still(vae: Any) -> None:
         if name.endswith("time_conv"):
             out, into = module.weight.shape[:2]
             module.weight.zero_()
-            module.weight[:, :, -1, 0, 0] = torch.eye(into, device=vae.device).repeat(out // into, 1)
+            module.weight[:, :, -1, 0, 0] = torch.eye(into, device=vae.device).repeat(
+                out // into, 1
+            )
             module.bias.zero_()
         else:
             module.weight[:, :, :-1] = 0
@@ -120,8 +122,10 @@ def reconstruction(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
     Both are clips in [−1, 1]; without the last terms corners come out round.
     """
-    edge = F.pad((_across(x)[..., :-1, :].abs() + _down(x)[..., :-1].abs()), (0, 1, 0, 1))
-    near = F.max_pool3d((edge.amax(1, keepdim=True) > 0.05).float(), (1, 5, 5), 1, (0, 2, 2))
+    edge = functional.pad((_across(x)[..., :-1, :].abs() + _down(x)[..., :-1].abs()), (0, 1, 0, 1))
+    near = functional.max_pool3d(
+        (edge.amax(1, keepdim=True) > 0.05).float(), (1, 5, 5), 1, (0, 2, 2)
+    )
     weight = (1 + 4 * near) / (1 + 4 * near).mean()
     error = y - x
     plain = (weight * (error.abs() + 2 * error.square())).mean()
