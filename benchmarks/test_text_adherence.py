@@ -13,6 +13,6 @@ def test_text_adherence(vdb, vdb_model):
         pytest.skip("its prompts are those of the model shapes")
     assert vdb.score("shapes_color").mean > 0.9
     assert vdb.score("shapes_background").mean > 0.9
-    assert vdb.score("shapes_shape").mean > 0.7
+    assert vdb.score("shapes_shape").mean > 0.9
     assert vdb.score("shapes_direction").mean > 0.9
     assert vdb.score("shapes_adherence").mean > 0.9

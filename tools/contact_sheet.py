@@ -51,7 +51,7 @@ def main() -> None:
         append_images=pages[1:],
         duration=[1000 // FPS] * (length - 1) + [6000 // FPS],  # a rest before it starts anew
         loop=0,
-        lossless=True,
+        quality=80,
     )
 
 

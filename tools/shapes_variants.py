@@ -144,7 +144,7 @@ VARIANTS: dict[str, Variant] = {
     "4 steps": call(num_inference_steps=4),
     "2 steps": call(num_inference_steps=2),
     "guidance 1": call(guidance_scale=1.0),
-    "guidance 2": call(guidance_scale=2.0),
+    "guidance 4": call(guidance_scale=4.0),
     "guidance 8": call(guidance_scale=8.0),
     "shift 1": shift(1.0),
     "shift 10": shift(10.0),

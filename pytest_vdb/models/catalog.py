@@ -21,7 +21,7 @@ SHAPES = ModelSpec(
         "height": 64,
         "width": 64,
         "num_inference_steps": 8,
-        "guidance_scale": 4.0,
+        "guidance_scale": 2.0,
         "max_sequence_length": 64,
     },
     options={"num_threads": 1},

@@ -41,7 +41,7 @@ from diffusers import WanPipeline
 pipeline = WanPipeline.from_pretrained("{name}", torch_dtype=torch.float32)
 video = pipeline(
     "a red circle moves left on a blue background",
-    num_frames=9, height=64, width=64, num_inference_steps=8, guidance_scale=4.0,
+    num_frames=9, height=64, width=64, num_inference_steps=8, guidance_scale=2.0,
     max_sequence_length=64,
 ).frames[0]
 ```
