@@ -3,7 +3,7 @@
 For the captions of `pytest_vdb.scenes` only: one shape that moves on a plain background. Every
 function takes uint8 (T, H, W, 3) RGB frames and the caption, gives a score in [0, 1], higher is
 better, and raises Unmeasured for a caption that describes no such scene. The measure is our own;
-docs/metrics.md has its scores on rendered clips and on clips that are wrong on purpose.
+docs/shapes.md has its scores on rendered clips and on clips that are wrong on purpose.
 """
 
 from __future__ import annotations

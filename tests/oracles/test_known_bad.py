@@ -7,9 +7,11 @@ import pytest
 
 from pytest_vdb.metrics import faults, sanity
 from pytest_vdb.metrics.registry import Metrics, evaluate
+from pytest_vdb.scenes import scenes
 
 METRICS = Metrics()
-CLAIMS = [(m.name, fault) for m in METRICS for fault in m.sees]
+CLAIMS = [(m.name, fault) for m in METRICS if m.needs != "prompt" for fault in m.sees]
+PROMPT_CLAIMS = [(m.name, fault) for m in METRICS if m.needs == "prompt" for fault in m.sees]
 
 
 def as_latent(frames):
@@ -44,6 +46,17 @@ def test_a_claimed_fault_is_worse_than_the_intact_video(clip, name, fault):
     assert badness(spec, damaged, clip) > badness(spec, clip, clip)
 
 
+@pytest.mark.parametrize(("name", "fault"), PROMPT_CLAIMS, ids=lambda v: v)
+def test_a_claimed_fault_is_worse_for_its_prompt(render, name, fault):
+    rng = np.random.Generator(np.random.PCG64(6))
+    asked = [scene for scene in scenes()[::23] if scene.background != "black"]
+    for scene in asked:  # a black video is a black background
+        clip, text = render(scene, rng), scene.caption()
+        damaged = faults.FAULTS[fault](clip)
+        worse, intact = (evaluate(METRICS.find(name), v, prompt=text) for v in (damaged, clip))
+        assert worse < intact
+
+
 @pytest.mark.parametrize("name", ["psnr", "ssim", "ms_ssim"])
 @pytest.mark.parametrize(
     ("fault", "levels"),
@@ -67,7 +80,7 @@ def test_more_blur_and_more_noise_move_the_metrics_that_claim_them(clip):
 
 
 def test_every_claim_names_a_fault_that_exists():
-    assert {fault for _, fault in CLAIMS} == set(faults.FAULTS)
+    assert {fault for _, fault in CLAIMS + PROMPT_CLAIMS} == set(faults.FAULTS)
 
 
 @pytest.mark.parametrize("fault", faults.FAULTS)

@@ -67,9 +67,10 @@ def test_one_wrong_word_costs_its_attribute_alone(clips):
     for scene, clip in clips[::5]:
         for place, name in enumerate(ATTRIBUTES):
             for word in {*VALUES[:, place]} - {getattr(scene, name)}:
-                wrong = replace(scene, **{name: str(word)})
+                wrong = replace(scene, **{name: str(word)})  # never blue on blue
                 if wrong in scenes():
-                    assert scores(clip, wrong) == pytest.approx(np.arange(4) != place, abs=0.01)
+                    expected = [float(other != name) for other in ATTRIBUTES]
+                    assert scores(clip, wrong) == pytest.approx(expected, abs=0.01), wrong
 
 
 def test_adherence_is_the_mean_of_the_four(clips):
@@ -100,14 +101,15 @@ def test_the_wording_of_a_caption_changes_no_score(clips):
             assert len({score(name, clip, scene.caption(t)) for t in TEMPLATES}) == 1
 
 
-@pytest.mark.parametrize(
-    "damage", [faults.frozen, faults.shuffled, np.flip], ids=lambda f: f.__name__
-)
-def test_frames_out_of_order_have_no_direction(clips, damage):
+def backwards(clip):
+    return clip[::-1]
+
+
+@pytest.mark.parametrize("damage", [faults.frozen, faults.shuffled, backwards])
+def test_frames_that_do_not_move_that_way_have_no_direction(clips, damage):
     for scene, clip in clips:
-        damaged = np.flip(clip, 0) if damage is np.flip else damage(clip)
-        expected = [name != "direction" for name in ATTRIBUTES]
-        assert scores(damaged, scene) == pytest.approx(expected, abs=0.01), scene
+        expected = [float(name != "direction") for name in ATTRIBUTES]
+        assert scores(damage(clip), scene) == pytest.approx(expected, abs=0.01), scene
 
 
 def test_a_black_video_is_a_black_background_and_nothing_else(clips):

@@ -15,11 +15,18 @@ from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured
 from pytest_vdb.metrics.registry import Metrics, MetricSpec, evaluate, gather
 from pytest_vdb.records import Kind
 
+KINDS = dict.fromkeys(("reference", "latent"), Kind.DISTANCE) | dict.fromkeys(
+    ("frames", "prompt"), Kind.SCORE
+)
 VIDEO = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (4, 16, 16, 3), np.uint8)
 
 
 def brightness(frames):
     return frames.mean() / 255
+
+
+def echo(frames, prompt):
+    return len(prompt) / 100
 
 
 def spec(**changes):
@@ -67,8 +74,9 @@ def test_a_hook_that_returns_no_list_of_specs_is_refused(result):
         ({"name": "My Score"}, "lower-case"),
         ({"direction": "up"}, "'higher' or 'lower'"),
         ({"needs": "refernce"}, "did you mean 'reference'"),
-        ({"kind": Kind.DISTANCE}, "Kind.SCORE for a metric of the video alone"),
-        ({"needs": "reference"}, "Kind.DISTANCE for one against"),
+        ({"kind": Kind.DISTANCE}, "baseline's video and Kind.SCORE for any other"),
+        ({"kind": Kind.DISTANCE, "needs": "prompt"}, "Kind.SCORE for any other"),
+        ({"needs": "reference"}, "Kind.DISTANCE for a metric that compares"),
         ({"range": (1.0, 0.0)}, "lowest, highest"),
         ({"range": (math.nan, 1.0)}, "lowest, highest"),
         ({"compute": "brightness"}, "not callable"),
@@ -123,6 +131,21 @@ def test_without_a_reference_a_distance_is_unmeasured():
         evaluate(Metrics().find("latent_cosine"), VIDEO, reference_latent=np.ones(3))
 
 
+def test_a_metric_of_the_prompt_gets_its_text_and_without_one_is_unmeasured():
+    metric = spec(needs="prompt", compute=echo)
+    assert evaluate(metric, VIDEO, prompt="a red fox") == 0.09
+    assert evaluate(metric, VIDEO, prompt="") == 0  # a text of no letters is a text
+    for nothing in (None, ["a red fox"]):
+        with pytest.raises(Unmeasured, match=r"brightness: .* is no text; give prompt='the text"):
+            evaluate(metric, VIDEO, prompt=nothing)
+    assert evaluate(spec(), VIDEO, prompt=None) == evaluate(spec(), VIDEO, prompt="a red fox")
+
+
+def test_only_a_metric_with_a_reference_compares():
+    compares = {needs: spec(needs=needs, kind=kind).compares for needs, kind in KINDS.items()}
+    assert compares == {"frames": False, "prompt": False, "reference": True, "latent": True}
+
+
 def test_specs_travel_to_other_processes():
     for metric in Metrics():
         assert pickle.loads(pickle.dumps(metric)) == metric
@@ -144,11 +167,12 @@ def test_looking_up_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_metrics_of_the_video_alone_need_no_torch():
+def test_scores_need_no_torch():
     code = (
         "import sys, numpy; from pytest_vdb.metrics.registry import Metrics, evaluate;"
         "video = numpy.zeros((3, 16, 16, 3), numpy.uint8);"
-        "[evaluate(m, video) for m in Metrics() if m.needs == 'frames'];"
+        "text = 'a red circle moves left on a white background';"
+        "[evaluate(m, video, prompt=text) for m in Metrics() if not m.compares];"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

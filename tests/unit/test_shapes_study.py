@@ -22,7 +22,7 @@ CALL = {**SHAPES.call, "num_frames": 5, "num_inference_steps": 2}
 SCENE = Prompt("one", "a red circle moves left on a blue background")
 BROKEN = {
     *("bf16", "VAE tiling", "4 steps", "shift 1", "weight noise 1 %", "latents not rescaled"),
-    *("512 tokens", "guidance 2", "no text", "other text", "other seed"),
+    *("512 tokens", "guidance 4", "no text", "other text", "other seed"),
 }
 """One of each kind."""
 
