@@ -27,7 +27,7 @@ def shipped(pytester, monkeypatch):
 def test_green_out_of_the_box(shipped):
     before = sorted(ROOT.glob("baselines/**/*"))
     result, run = shipped("--vdb-json=run.json")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
     states = {m["name"]: m["verdict"]["state"] for t in run["tests"] for m in t["measurements"]}
     quality = ROOT / "baselines/shapes" / _key(run)
     scores = ("temporal_flickering", "motion_energy", "sharpness", "ssim", "latent_cosine")
