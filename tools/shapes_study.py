@@ -265,7 +265,8 @@ def verdicts(run: Run) -> str:
         found.setdefault(measurement(run, name)["verdict"]["state"], []).append(short(name))
     told = {k: v for k, v in found.items() if k not in ("PASS", "IDENTICAL")}
     if told:
-        return "; ".join(f"{state}: {', '.join(names)}" for state, names in sorted(told.items()))
+        worst_first = sorted(told.items(), reverse=True)  # as the alphabet has it
+        return "; ".join(f"{state}: {', '.join(names)}" for state, names in worst_first)
     return "IDENTICAL" if states(run, SCORES) == {"IDENTICAL"} else "PASS"
 
 

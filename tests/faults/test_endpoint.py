@@ -51,12 +51,14 @@ def methods(seen: Seen) -> list[str]:
 
 
 @pytest.mark.parametrize("trouble", ["get-500", "get-503", "get-close", "get-hang"])
-def test_a_look_is_repeated(trouble: str, control: Control, source: EndpointSource) -> None:
-    control(modes={trouble: 2, "slow": 1}, seconds=1.5)
+def test_a_look_is_repeated(trouble: str, control: Control, server: Server) -> None:
+    source = open_endpoint(server.url, request_timeout=0.5)
+    control(modes={trouble: 2}, seconds=0.8)
     output = source.generate(CAT, 0, CALL)
     assert output.frames.shape == (5, 32, 32, 3)
     assert len(source.retried) == 2
     assert all(note.startswith("GET /v1/videos/video_") for note in source.retried)
+    source.close()
 
 
 def test_an_end_that_was_seen_late_has_no_time(control: Control, source: EndpointSource) -> None:

@@ -74,7 +74,7 @@ def test_a_row_gives_the_verdicts_own_change_in_points() -> None:
     assert row["adherence"] == "0.600"
     assert row["its change (95 %)"] == "-0.200 (-0.240 to -0.160)"
     assert row["CPU time"] == "× 0.50"
-    assert row["verdicts"] == "IMPROVEMENT: CPU time; REGRESSION: adherence"
+    assert row["verdicts"] == "REGRESSION: adherence; IMPROVEMENT: CPU time"
     assert row["tests that fail"] == "quality"
 
 

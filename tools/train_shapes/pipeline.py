@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +61,9 @@ def assemble(vae: Any, encoder: Any, denoiser: Any) -> Any:
 def export(pipeline: Any, folder: Path) -> str:
     """Write ``pipeline`` in fp16, as `from_pretrained` reads it; give its digest, the catalog's."""
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    # transformers 5 writes as a list what 4 reads as a dict; the tokenizer makes them anew anyway.
+    config = folder / "tokenizer" / "tokenizer_config.json"
+    known = json.loads(config.read_text(encoding="utf-8"))
+    known.pop("extra_special_tokens", None)
+    config.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     return digest(folder)
