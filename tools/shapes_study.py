@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--prompts", type=int, metavar="N", help="N prompts of the suite (all)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="a prompt (3)")
+    parser.add_argument("--seeds", type=int, default=4, metavar="N", help="a prompt (4)")
     parser.add_argument(
         "--only", nargs="+", metavar="VARIANT", choices=tuple(shapes_variants.VARIANTS)
     )

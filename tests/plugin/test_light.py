@@ -42,7 +42,8 @@ def test_plain(one, n):
     assert one + n > 1
 """
 
-TOLERATED_MS = 30.0
+TOLERATED = 0.2
+"""Of bare pytest: a busy machine stretches both. The budget is about .05, numpy alone costs .3."""
 
 
 def run(folder: Path, *args: str, plugin: bool = True, cwd: Path | None = None) -> str:
@@ -118,4 +119,4 @@ def test_the_cost_of_the_plugin_is_small(monkeypatch: pytest.MonkeyPatch) -> Non
 
     cost = import_cost.measure(pairs=11)
     print(cost)
-    assert cost.cpu < TOLERATED_MS, cost
+    assert cost.cpu < TOLERATED * cost.bare, cost
