@@ -6,9 +6,9 @@
 Writes a small repository whose model is the embedded `shapes`, stores its baseline, and runs pytest
 once for each variant of tools/shapes_variants.py. Every number and verdict is read from
 `--vdb-json`. A run's JSON is one line of OUT/runs.jsonl, so that a study that was stopped goes on
-where it was; another model, other prompts, seeds or variants need another OUT. The whole study
-rewrites the block of docs/shapes.md, a quick look prints it. The exit status is 1 where the
-unbroken pipeline is not IDENTICAL to its own baseline.
+where it was; another model, other prompts, seeds, variants or another state of the package need
+another OUT. The whole study rewrites the block of docs/shapes.md, a quick look prints it. The exit
+status is 1 where a verdict is not what it must be: see `surprises`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import shapes_variants
 
+import pytest_vdb
 from pytest_vdb import prompts
 from pytest_vdb.models.folder import digest
 from pytest_vdb.scenes import read
@@ -72,8 +74,12 @@ def test_quality(vdb):
     for name in {scores}:
         vdb.score(name)
 """
-HEAD = ("variant", *ATTRIBUTES, "adherence", "its change (95 %)", "SSIM", "CPU time")
-HEAD = (*HEAD, "verdicts", "tests that fail")
+HEAD = (
+    *("variant", *ATTRIBUTES, "adherence", "its change (95 %)", "SSIM", "CPU time"),
+    *("verdicts", "tests that fail"),
+)
+
+WORSE = 0.02  # the default tolerance of a score
 
 Run = Mapping[str, Any]  # what --vdb-json writes
 
@@ -94,7 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text)
     else:
         PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
-    return int(states(study.runs["unbroken"], SCORES) != {"IDENTICAL"})
+    wrong = list(surprises(study.runs))
+    for sentence in wrong:
+        print(sentence, file=sys.stderr)
+    return int(bool(wrong))
 
 
 def options() -> argparse.ArgumentParser:
@@ -127,8 +136,8 @@ class Study:
             first, *rest = map(json.loads, self.lines.read_text(encoding="utf-8").splitlines())
             if first != self.key:
                 raise SystemExit(
-                    f"{out} holds a study of another model, or of other prompts, seeds or "
-                    "variants; remove it, or give another --out"
+                    f"{out} holds a study of another model or state of the package, or of other "
+                    "prompts, seeds or variants; remove it, or give another --out"
                 )
             self.runs = {entry["variant"]: entry["run"] for entry in rest}
         else:
@@ -158,9 +167,29 @@ class Study:
 
 
 def digests() -> dict[str, str]:
-    """Of the model's weights and of the variants' code: what a study is about."""
-    code = (TOOLS / "shapes_variants.py").read_bytes()
-    return {"weights": digest(shapes_variants.FOLDER), "variants": sha256(code).hexdigest()}
+    """Of the weights, the variants, the package with its suite, and what it stands on."""
+    package = Path(pytest_vdb.__file__).parent
+    files = (path for end in ("py", "jsonl") for path in sorted(package.rglob(f"*.{end}")))
+    code = b"".join(path.read_bytes() for path in (*files, TOOLS / "shapes_variants.py"))
+    stack = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers"))
+    weights = digest(shapes_variants.FOLDER)
+    return {"weights": weights, "code": sha256(code).hexdigest(), "stack": stack}
+
+
+def surprises(runs: Mapping[str, Run]) -> Iterator[str]:
+    """What no gate that works would say.
+
+    The same code again is IDENTICAL, bf16 is no REGRESSION, and what lowers adherence by more than
+    its tolerance is one.
+    """
+    if "unbroken" in runs and states(runs["unbroken"], SCORES) != {"IDENTICAL"}:
+        yield "the unbroken pipeline is not IDENTICAL to its own baseline"
+    if "bf16" in runs and (failing(runs["bf16"]) or "REGRESSION" in states(runs["bf16"], SCORES)):
+        yield "bf16 is no regression, and the gate takes it for one"
+    for name in {*runs} - {"baseline"}:
+        fall = -(measurement(runs[name], "shapes_adherence")["verdict"]["effect"] or 0.0)
+        if fall > WORSE and "REGRESSION" not in states(runs[name], SCORES):
+            yield f"{name}: adherence falls by {fall:.1%}, and the gate convicts nothing"
 
 
 def run(repository: Path, variant: str, *flags: str) -> Run:

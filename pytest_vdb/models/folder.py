@@ -129,11 +129,12 @@ def digest(folder: Path) -> str:
     """What the weights of a pipeline's folder are known by: 64 hex digits.
 
     sha256 over a line for each safetensors file of a component, in order: its path below
-    ``folder``, and the sha256 of its bytes.
+    ``folder``, and the sha256 of its bytes. Configurations are not part of it.
     """
     whole = hashlib.sha256()
     for path in sorted(folder.glob("*/*.safetensors")):
-        inner = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.parent.name}/{path.name} {inner}\n".encode())
     return whole.hexdigest()
 

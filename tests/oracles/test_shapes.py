@@ -6,6 +6,7 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter, zoom
 
 from pytest_vdb.errors import Unmeasured
@@ -53,6 +54,39 @@ def test_what_the_renderer_draws_is_right(render, size, frames, step):
         clip = render(scene, rng, size, frames)
         assert scores(clip, scene).min() >= 0.99, scene
         assert score("adherence", clip, scene.caption()) >= 0.99, scene
+
+
+POLYGONS = {
+    "square": [(-8, -8), (8, -8), (8, 8), (-8, 8)],
+    "triangle": [(0, -10), (-10, 8), (10, 8)],
+}
+PATHS = {"left": (-2, 0), "right": (2, 0), "up": (0, -2), "down": (0, 2)}
+
+
+@pytest.mark.parametrize("direction", PATHS)
+@pytest.mark.parametrize("shape", ["circle", *POLYGONS])
+def test_what_pillow_draws_is_right(shape, direction):
+    """Coordinates and colours written here: nothing that the renderer and the scorer share."""
+    across, down = PATHS[direction]
+    frames = []
+    for t in range(9):
+        x, y = 32 + across * (t - 4), 32 + down * (t - 4)
+        picture = Image.new("RGB", (256, 256), (255, 255, 255))
+        draw = ImageDraw.Draw(picture)
+        if shape == "circle":
+            draw.ellipse([4 * (x - 9), 4 * (y - 9), 4 * (x + 9), 4 * (y + 9)], fill=(220, 30, 30))
+        else:
+            corners = [(4 * (x + dx), 4 * (y + dy)) for dx, dy in POLYGONS[shape]]
+            draw.polygon(corners, fill=(220, 30, 30))
+        frames.append(np.asarray(picture.resize((64, 64), Image.Resampling.BOX)))
+    clip = np.stack(frames)
+    for name in ("circle", *POLYGONS):
+        for way in PATHS:
+            asked = f"a red {name} moves {way} on a white background"
+            right = {"color": 1.0, "background": 1.0, "shape": float(name == shape)}
+            right["direction"] = float(way == direction)
+            found = {attribute: score(attribute, clip, asked) for attribute in ATTRIBUTES}
+            assert found == pytest.approx(right, abs=0.01)
 
 
 def test_a_soft_and_noisy_clip_is_right(clips):

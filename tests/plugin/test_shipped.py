@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vdb.scenes import ATTRIBUTES
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,7 +32,8 @@ def test_green_out_of_the_box(shipped):
     result.assert_outcomes(passed=5)
     states = {m["name"]: m["verdict"]["state"] for t in run["tests"] for m in t["measurements"]}
     quality = ROOT / "baselines/shapes" / _key(run)
-    scores = ("temporal_flickering", "motion_energy", "sharpness", "ssim", "latent_cosine")
+    scores = {"temporal_flickering", "motion_energy", "sharpness", "ssim", "latent_cosine"}
+    scores |= {f"shapes_{name}" for name in (*ATTRIBUTES, "adherence")}
     # Another stack than the one of constraints.txt has no baseline here, and says so.
     allowed = {"IDENTICAL", "PASS"} if quality.exists() else {"NO_BASELINE"}
     assert {states[name] for name in scores} <= allowed

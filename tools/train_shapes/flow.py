@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,15 +25,13 @@ def train(
     steps: int,
     log: Callable[..., None],
     device: str,
-    snapshot: Path,
     seed: int = 2,
 ) -> Any:
     """A WanTransformer3DModel in evaluation mode, its weights a moving average.
 
     ``latents`` (N, z, t, h, w) are normalised, one for each of ``scenes``. The model predicts the
     velocity noise − latent at (1 − σ) latent + σ noise, for the timestep 1000 σ: rectified flow
-    (Liu et al., ICLR 2023) in the convention of diffusers' FlowMatchEulerDiscreteScheduler. Every
-    1,000 steps the average so far is written to ``snapshot``, for a look at what it does.
+    (Liu et al., ICLR 2023) in the convention of diffusers' FlowMatchEulerDiscreteScheduler.
     """
     torch.manual_seed(seed)
     model = transformer(latents.shape[1]).to(device)
@@ -68,8 +65,6 @@ def train(
         if len(recent) == 100 or step == steps - 1:
             log("transformer", step=step, seconds=time.monotonic() - start, loss=_mean(recent))
             recent.clear()
-        if step % 1000 == 999:
-            average.module.save_pretrained(snapshot)
     return average.module.eval()
 
 

@@ -62,8 +62,13 @@ def export(pipeline: Any, folder: Path) -> str:
     """Write ``pipeline`` in fp16, as `from_pretrained` reads it; give its digest, the catalog's."""
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     # transformers 5 writes as a list what 4 reads as a dict; the tokenizer makes them anew anyway.
-    config = folder / "tokenizer" / "tokenizer_config.json"
-    known = json.loads(config.read_text(encoding="utf-8"))
-    known.pop("extra_special_tokens", None)
-    config.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    _forget(folder / "tokenizer" / "tokenizer_config.json", "extra_special_tokens")
+    for component in ("vae", "transformer"):  # where it was trained is nobody's business
+        _forget(folder / component / "config.json", "_name_or_path")
     return digest(folder)
+
+
+def _forget(config: Path, key: str) -> None:
+    known = json.loads(config.read_text(encoding="utf-8"))
+    known.pop(key, None)
+    config.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")

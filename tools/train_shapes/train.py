@@ -64,11 +64,11 @@ def main() -> None:
     latents = vae.normalise(coder, vae.encode(coder, video))
     denoiser = stage(
         *(asked.out / "transformer", WanTransformer3DModel, flow.train),
-        *(latents, scenes, encoder, STEPS["flow"], log, device, asked.out / "snapshot"),
+        *(latents, scenes, encoder, STEPS["flow"], log, device),
     )
     folder = asked.out / "shapes"
     sha256 = pipeline.export(pipeline.assemble(coder.cpu(), encoder.cpu(), denoiser.cpu()), folder)
-    card.write(folder, asked.out / "log.jsonl", sha256, STEPS, device)
+    card.write(folder, asked.out / "log.jsonl", sha256, device)
     print(f"{folder}: sha256 {sha256}")
 
 
