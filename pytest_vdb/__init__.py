@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_vdb.errors import VdbError as VdbError
+    from pytest_vdb.metrics.features import Feature as Feature
     from pytest_vdb.metrics.registry import MetricSpec as MetricSpec
+    from pytest_vdb.metrics.weights import Network as Network
     from pytest_vdb.models.sources import Output as Output
     from pytest_vdb.models.sources import Rank as Rank
     from pytest_vdb.records import Kind as Kind
@@ -25,10 +27,24 @@ _WHERE = {
     "Output": "models.sources",
     "Rank": "models.sources",
     "MetricSpec": "metrics.registry",
+    "Feature": "metrics.features",
+    "Network": "metrics.weights",
     "VdbError": "errors",
 }
 
-__all__ = ["GiB", "Kind", "MetricSpec", "MiB", "ModelSpec", "Output", "Rank", "VdbError", "ms"]
+__all__ = [
+    "Feature",
+    "GiB",
+    "Kind",
+    "MetricSpec",
+    "MiB",
+    "ModelSpec",
+    "Network",
+    "Output",
+    "Rank",
+    "VdbError",
+    "ms",
+]
 
 
 def __getattr__(name: str) -> Any:

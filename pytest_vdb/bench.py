@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from pytest_vdb.measure.runner import Job
     from pytest_vdb.metrics.registry import MetricSpec
+    from pytest_vdb.metrics.video import Video
     from pytest_vdb.options import Settings
     from pytest_vdb.session import VdbSession
 
@@ -59,6 +60,7 @@ class Bench:
         self._run: Run | None = None
         self._faults: list[tuple[str, str]] = []
         self._scores: dict[tuple[str, str], Measurement] = {}
+        self._videos: dict[str, Video] = {}
 
     # ------------------------------------------------------------------ samples
 
@@ -237,36 +239,83 @@ class Bench:
         if spec.compares and (baseline is None or not baseline.media):
             why = "no reference video is stored; --vdb-update stores this run's"
             return replace(base, missing=Missing.NO_REFERENCE, reason=why)
+        extractor = self.session.extractor
+        try:
+            weights = spec.digests(extractor.weights)
+            on = extractor.device if spec.networks else "cpu"
+            base = replace(base, provenance=spec.provenance(on, weights))
+            return replace(base, values=self._values(spec, run, baseline))
+        except LostMedium as error:
+            if not self.settings.update:
+                raise
+            return replace(base, missing=Missing.NO_REFERENCE, reason=str(error))
+        except Unmeasured as error:
+            return replace(base, missing=Missing.UNMEASURED, reason=str(error))
+
+    def _values(self, spec: MetricSpec, run: Run, baseline: Baseline | None) -> tuple[Value, ...]:
+        """One number a sample; of a metric of a set, one for the run."""
+        if spec.needs == "set":
+            from pytest_vdb.metrics.registry import evaluate_set
+
+            ours = [self.video(sample) for sample in run.samples]
+            theirs = [self._inputs(spec, sample, baseline)["reference"] for sample in run.samples]
+            number = self._guarded(spec, evaluate_set, ours, theirs)
+            return (Value("", None, number),)
         values = []
         for sample in run.samples:
             try:
-                value = self._evaluate(spec, sample, baseline)
-            except LostMedium as error:
-                if not self.settings.update:
-                    raise
-                return replace(base, missing=Missing.NO_REFERENCE, reason=str(error))
+                number = self._evaluate(spec, sample, baseline)
+            except LostMedium:
+                raise
             except Unmeasured as error:
                 where = f"{error} (prompt {sample.prompt}, seed {sample.seed})"
-                return replace(base, missing=Missing.UNMEASURED, reason=where)
-            values.append(Value(sample.prompt, sample.seed, value))
-        return replace(base, values=tuple(values))
+                raise Unmeasured(where) from None
+            values.append(Value(sample.prompt, sample.seed, number))
+        return tuple(values)
 
     def _evaluate(self, spec: MetricSpec, sample: Sample, baseline: Baseline | None) -> float:
         from pytest_vdb.metrics.registry import evaluate
 
-        inputs: dict[str, Any] = {"prompt": self._texts[sample.prompt]}
-        if spec.compares:
-            assert baseline is not None
-            media = baseline.media.get(sample.key)
-            if media is None:
-                raise Unmeasured(f"the baseline has no reference for {sample.key}")
-            inputs = self._reference(spec, sample, media)
+        inputs = self._inputs(spec, sample, baseline)
+        return self._guarded(spec, evaluate, self.video(sample), **inputs)
+
+    def _guarded(
+        self, spec: MetricSpec, evaluate: Callable[..., float], *videos: Any, **inputs: Any
+    ) -> float:
+        """``evaluate`` of ``spec``; a third party's metric may fail in any way."""
         try:
-            return evaluate(spec, self.frames(sample), **inputs)
+            return evaluate(spec, *videos, extractor=self.session.extractor, **inputs)
         except VdbError:
             raise
-        except Exception as error:  # a third party's metric may fail in any way
+        except Exception as error:
             raise Unmeasured(f"{spec.name} raised {type(error).__name__}: {error}") from error
+
+    def video(self, sample: Sample) -> Video:
+        """One sample's frames, rate and audio, read from this run's folder as they are needed."""
+        import numpy as np
+
+        from pytest_vdb.metrics.video import Audio, Video
+
+        if sample.key not in self._videos:
+            audio = None
+            if sample.audio is not None and sample.sampling_rate is not None:
+                audio = Audio(np.load(sample.audio, mmap_mode="r"), sample.sampling_rate)
+            frames: np.ndarray = np.load(sample.frames, mmap_mode="r")
+            fps, name = sample.fps, f"the video of {sample.key}"
+            self._videos[sample.key] = Video(frames, fps=fps, audio=audio, name=name)
+        return self._videos[sample.key]
+
+    def _inputs(
+        self, spec: MetricSpec, sample: Sample, baseline: Baseline | None
+    ) -> dict[str, Any]:
+        """What ``spec`` is computed from beside the video."""
+        if not spec.compares:
+            return {"prompt": self._texts[sample.prompt]}
+        assert baseline is not None
+        media = baseline.media.get(sample.key)
+        if media is None:
+            raise Unmeasured(f"the baseline has no reference for {sample.key}")
+        return self._reference(spec, sample, media)
 
     def _reference(
         self, spec: MetricSpec, sample: Sample, media: Mapping[str, str]
@@ -286,6 +335,11 @@ class Bench:
             except (ValueError, EOFError, OSError) as error:
                 raise BaselineError(f"{path} is no latent: {error}") from None
             return {"latent": np.load(sample.latent), "reference_latent": reference}
+        if spec.needs == "audio_reference":
+            raise Unmeasured(
+                f"{spec.name}: a baseline keeps no audio; compare it with that of files: "
+                "vdb score NEW --references OLD"
+            )
         if "video" not in media:
             # While updating, this run's video is about to become the reference.
             raise (LostMedium if self.settings.update else Unmeasured)(

@@ -1,4 +1,4 @@
-"""The ``vdb`` command: what is known, and building a folder of recorded videos."""
+"""The ``vdb`` command: what is known, scores of videos, and a folder of recorded ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_vdb import score_command
 from pytest_vdb.errors import BadSetting, VdbError
 
 if TYPE_CHECKING:
     from pytest_vdb.models.listing import Device
-    from pytest_vdb.records import ModelSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except VdbError as error:
         print(f"vdb: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,8 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", help="show one in full: anything --vdb-model takes")
     models.add_argument("--json", action="store_true", help="write JSON")
     models.set_defaults(run=_models)
-    metrics = commands.add_parser("metrics", help="list the metrics that vdb.score() knows")
+    metrics = commands.add_parser(
+        "metrics", help="list the metrics that vdb.score() knows and what this machine can compute"
+    )
+    metrics.add_argument("name", nargs="?", help="show one in full, with how to get its weights")
+    metrics.add_argument("--weights", type=Path, metavar="DIR", help="as --vdb-metric-weights")
+    metrics.add_argument("--json", action="store_true", help="write JSON")
     metrics.set_defaults(run=_metrics)
+    score = commands.add_parser("score", help="score videos: files, or a folder of them")
+    score_command.arguments(score)
+    score.set_defaults(run=_score)
     prompts = commands.add_parser("prompts", help="list the prompt suites that tests may name")
     prompts.set_defaults(run=_prompts)
     videos = commands.add_parser(
@@ -53,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _models(options: argparse.Namespace) -> None:
     from pytest_vdb.models import listing
-    from pytest_vdb.models.registry import Registry
+    from pytest_vdb.models.registry import Registry, gather
 
-    registry = Registry(_installed())
+    registry = Registry(gather(_hooks().pytest_vdb_models()))
     names = registry.names() if options.name is None else (options.name,)
     specs = [registry.find(name) for name in names]
     devices = _devices()
@@ -67,8 +74,8 @@ def _models(options: argparse.Namespace) -> None:
         print(listing.details(specs[0], devices))
 
 
-def _installed() -> list[ModelSpec]:
-    """Models of the installed pytest plugins that depend on this package; no other is imported.
+def _hooks() -> Any:
+    """Hooks of the installed pytest plugins that depend on this package; no other is imported.
 
     Raises BadSetting for one that cannot be imported. Hooks in ``conftest.py`` are pytest's alone.
     """
@@ -77,7 +84,6 @@ def _installed() -> list[ModelSpec]:
     import pytest
 
     from pytest_vdb import hookspecs
-    from pytest_vdb.models.registry import gather
 
     manager = pytest.PytestPluginManager()
     manager.add_hookspecs(hookspecs)
@@ -91,7 +97,7 @@ def _installed() -> list[ModelSpec]:
             manager.register(entry.load(), entry.name)
         except Exception as error:
             raise BadSetting(f"pytest plugin {entry.value} cannot be loaded: {error}") from error
-    return gather(manager.hook.pytest_vdb_models())
+    return manager.hook
 
 
 def _devices() -> list[Device]:
@@ -115,14 +121,24 @@ def _devices() -> list[Device]:
         pynvml.nvmlShutdown()
 
 
-def _metrics(_: argparse.Namespace) -> None:
-    from pytest_vdb.metrics.registry import Metrics
+def _metrics(options: argparse.Namespace) -> None:
+    from pytest_vdb.metrics import listing
+    from pytest_vdb.metrics.registry import Metrics, gather
 
-    specs = list(Metrics())
-    width = max(len(spec.name) for spec in specs)
-    for spec in specs:
-        needs = f"needs {spec.needs}"
-        print(f"{spec.name:{width}}  {spec.direction:6} is better  {needs:15}  {spec.summary}")
+    known = Metrics(gather(_hooks().pytest_vdb_metrics()))
+    specs = list(known) if options.name is None else [known.find(options.name)]
+    if options.json:
+        print(json.dumps(listing.as_json(specs, options.weights), indent=2))
+    elif options.name is None:
+        print(listing.table(specs, options.weights))
+    else:
+        print(listing.details(specs[0], options.weights))
+
+
+def _score(options: argparse.Namespace) -> int:
+    from pytest_vdb.metrics.registry import gather
+
+    return score_command.run(options, gather(_hooks().pytest_vdb_metrics()))
 
 
 def _prompts(_: argparse.Namespace) -> None:

@@ -95,12 +95,28 @@ class Unmeasured(VdbError, ValueError):
     """A value that was asked for and not measured: it may not take part in a comparison."""
 
 
+class MissingWeights(Unmeasured):
+    """A metric's network whose weights are nowhere to be found."""
+
+
+class WrongWeights(Unmeasured):
+    """A file of weights that is damaged, or not the one that a metric is defined by."""
+
+
 class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
     """A value that the source declares it cannot measure, used where a number is needed."""
 
 
 class Incomplete(VdbError, TypeError):
     """A fixture used where it cannot work, such as a live pipeline of a child process."""
+
+
+class BadRouting(VdbError, AssertionError):
+    """A router of experts that leaves some idle, or tokens without one."""
+
+
+class RoutingWarning(UserWarning):
+    """A router that may be on the way there."""
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

@@ -49,6 +49,8 @@ class Settings:
     guard_m: int = 200
     tolerance: Mapping[str, str] = field(default_factory=dict)
     json: str | None = None
+    metric_weights: str | None = None
+    metric_device: str = "cpu"
     # of the workload
     prompts: str | tuple[str, ...] = ""  # the model's own suite
     seeds: tuple[int, ...] = (0,)
@@ -295,6 +297,8 @@ OPTIONS = (
         ini_only=True,
     ),
     Option("json", "write the results as JSON", "PATH"),
+    Option("metric_weights", "folder of metric networks' weights: DIR/NETWORK/FILE", "DIR"),
+    Option("metric_device", "where metric networks compute (default: cpu)", "DEVICE", device),
 )
 
 

@@ -155,6 +155,21 @@ FIGURES: Mapping[str, Figure] = {
         "energy",
         lambda s: sum(s.energy.values()) if s.energy else None,
     ),
+    "energy.per_second": Figure(
+        "joules of one warm generation, idle power subtracted, over the seconds of its video",
+        "J/s",
+        Kind.ENERGY,
+        "median",
+        "energy",
+    ),
+    "energy.co2_per_second": Figure(
+        "joules of one warm generation, idle power subtracted, times the grid's intensity, over "
+        "the seconds of its video",
+        "g/s",
+        Kind.ENERGY,
+        "median",
+        "energy",
+    ),
     "energy.co2": Figure(
         "joules by the devices' own counters, idle power subtracted, times the grid's intensity",
         "g",
@@ -164,6 +179,7 @@ FIGURES: Mapping[str, Figure] = {
     ),
 }
 
+CARBON = ("energy.co2", "energy.co2_per_second")
 NAMES = (
     *FIGURES,
     *(f"latency.{stage}" for stage in STAGES),
@@ -254,7 +270,7 @@ def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measure
     if what.needs not in run.provides:
         why = f"{spec.name} reports no {what.needs}"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
-    if not run.hooked and name in ("energy", "energy.co2"):
+    if not run.hooked and what.kind is Kind.ENERGY and name != "energy.gross":
         why = f"{spec.name} reports energy with idle power in it; see vdb.energy.gross"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
     try:
@@ -284,15 +300,23 @@ def _values(name: str, what: Figure, run: Run, where: Conditions) -> Iterator[Va
             yield Value("", None, number)
         return
     read = what.sample or (lambda s: _net(s, run.idle_power))
-    if name == "energy.co2" and where.grid is None:
+    if name in CARBON and where.grid is None:
         return
     for sample in run.samples:
-        if (number := read(sample)) is not None:
-            yield Value(
-                sample.prompt,
-                sample.seed,
-                _grams(number, where) if name == "energy.co2" else number,
-            )
+        if (number := read(sample)) is None:
+            continue
+        if name in CARBON:
+            number = _grams(number, where)
+        if name.endswith("per_second"):
+            number /= _length(sample)
+        yield Value(sample.prompt, sample.seed, number)
+
+
+def _length(sample: Sample) -> float:
+    """Seconds that the video lasts. Raises Unmeasured."""
+    if not sample.fps:
+        raise Unmeasured(f"the video of {sample.key} does not say its frames a second")
+    return sample.shape[0] / sample.fps
 
 
 def _grams(joules: float, where: Conditions) -> float:
@@ -317,7 +341,7 @@ def _why_nothing(name: str, spec: ModelSpec, run: Run, where: Conditions) -> tup
     if family == "memory" and where.device == "cpu" and not part.startswith("cpu_"):
         why = "a CPU has no device memory; vdb.memory.cpu_peak is its allocator's peak"
         return Missing.NOT_APPLICABLE, why
-    if name == "energy.co2" and where.grid is None:
+    if name in CARBON and where.grid is None:
         return Missing.UNMEASURED, "the grid's intensity is not known; give --vdb-grid=G_PER_KWH"
     if family == "memory" and not run.hooked and any(s.memory for s in run.samples):
         told = dict.fromkeys(key for s in run.samples for key in s.memory)

@@ -38,6 +38,7 @@ from pytest_vdb.units import plain
 if TYPE_CHECKING:
     from pytest_vdb.bench import Bench
     from pytest_vdb.measure.runner import Runner
+    from pytest_vdb.metrics.engine import Extractor
     from pytest_vdb.metrics.registry import Metrics
 
 PHASES = ("load", "generate", "metrics", "plugin")
@@ -83,6 +84,17 @@ class VdbSession:
         from pytest_vdb.metrics import registry
 
         return registry.Metrics(registry.gather(self.config.hook.pytest_vdb_metrics()))
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Computes what metrics are made of, once a video for the whole session."""
+        from pytest_vdb.metrics.engine import Extractor
+
+        weights = self.settings.metric_weights
+        return Extractor(
+            weights=None if weights is None else self.place(weights),
+            device=resolve_device(self.settings.metric_device),
+        )
 
     @cached_property
     def models(self) -> tuple[ModelSpec, ...]:

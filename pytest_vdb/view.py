@@ -133,6 +133,16 @@ class Energy:
         """Grams of CO2: ``joules`` at the intensity of ``--vdb-grid``."""
         return self._touch("energy.co2")
 
+    @property
+    def per_second(self) -> Series:
+        """``joules`` over the seconds that the video lasts."""
+        return self._touch("energy.per_second")
+
+    @property
+    def co2_per_second(self) -> Series:
+        """``co2`` over the seconds that the video lasts."""
+        return self._touch("energy.co2_per_second")
+
 
 class Vdb:
     """Measurements of one model on one workload, generated when first asked for.

@@ -81,6 +81,8 @@ DEFAULTS: Mapping[str, str] = {
     "memory.reserved@reported": "5%",
     "memory.reserved": "off",  # the caching allocator's, not the model's
     "energy": "10%",
+    "energy.per_second": "off",  # joules again, over a constant
+    "energy.co2_per_second": "off",
     "energy.co2": "off",  # joules times a constant that an update of a table may change
     "energy@cpu": "off",  # a package's counter holds everything else that runs on it
     "score": "2%",
@@ -88,7 +90,12 @@ DEFAULTS: Mapping[str, str] = {
 """Default tolerances by measurement name, then family, then kind; ``@cpu`` where that device
 differs. Figures and reasons are in docs/verdicts.md."""
 
-OWN = frozenset({"latency.cpu", "latency.first", "latency.compile", "latency.queue", "energy.co2"})
+OWN = frozenset(
+    {
+        *("latency.cpu", "latency.first", "latency.compile", "latency.queue"),
+        *("energy.co2", "energy.per_second", "energy.co2_per_second"),
+    }
+)
 """Measurements that a tolerance chosen for their family says nothing about."""
 
 

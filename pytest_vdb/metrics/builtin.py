@@ -5,56 +5,62 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from pytest_vdb.metrics.catalog import (
+    audio,
+    consistency,
+    cuts,
+    imaging,
+    overall,
+    reference,
+    sets,
+    text,
+)
+from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.records import Kind
 
-ALL_FAULTS = (
-    "black",
-    "frozen",
-    "noise",
-    "shuffled",
-    "blur",
-    "colour_shift",
-    "half_resolution",
-    "dropped_frames",
-)
-
 
 def _metric(module: str, name: str, summary: str, how: str, **fields: Any) -> MetricSpec:
-    usual = {"unit": "score", "range": (0.0, 1.0), "direction": "higher", "kind": Kind.SCORE}
+    usual: dict[str, Any] = {
+        "unit": "score",
+        "range": (0.0, 1.0),
+        "direction": "higher",
+        "kind": Kind.SCORE,
+    }
     compute = lazy(f"pytest_vdb.metrics.{module}:{name}")
-    return MetricSpec(
-        name=name, summary=summary, how=how, version="1", compute=compute, **usual | fields
-    )
+    computed = {"compute": compute, "version": "1"}
+    return MetricSpec(name=name, summary=summary, how=how, **usual | computed | fields)
 
 
-_alone = partial(_metric, "no_reference", needs="frames", package="numpy")
+def _alone(name: str, summary: str, how: str, rows: Feature, of: str, **fields: Any) -> MetricSpec:
+    """A metric of the frames alone, from rows that need no network."""
+    compute = lazy(f"pytest_vdb.metrics.no_reference:{of}")
+    fields |= {"needs": "frames", "package": "numpy", "features": (rows,), "compute": compute}
+    return _metric("no_reference", name, summary, how, **fields)
+
+
+def _rows(name: str, **fields: Any) -> Feature:
+    return Feature(name, lazy(f"pytest_vdb.metrics.no_reference:{name}_rows"), **fields)
+
+
 _shapes = partial(_metric, "shapes", needs="prompt", package="scipy")
 
 
-def _against(name: str, title: str, how: str, **fields: Any) -> tuple[MetricSpec, MetricSpec]:
-    """A metric of frames: their mean, and the worst of them."""
-    summary, module = f"{title} against the baseline's video", "full_reference"
-    fields |= {"kind": Kind.DISTANCE, "needs": "reference"}
-    fields |= {"sees": ALL_FAULTS, "package": "torchmetrics"}
-    worst = f"{name}_worst_frame"
-    return (
-        _metric(module, name, f"{summary}, mean", f"{how}; mean over frames", **fields),
-        _metric(module, worst, f"{summary}, worst frame", f"{how}; the worst frame", **fields),
-    )
-
-
-BUILTIN: tuple[MetricSpec, ...] = (
+WITHOUT_NETWORKS: tuple[MetricSpec, ...] = (
     _alone(
         "temporal_flickering",
         "how little adjacent frames differ (VBench); a frozen video scores 1",
         "(255 - mean absolute difference of adjacent RGB frames) / 255, as VBench defines it",
+        _rows("difference", window=2),
+        "flickering_of",
         sees=("noise", "shuffled"),
     ),
     _alone(
         "motion_energy",
         "how much adjacent frames differ: the floor beside any consistency metric",
         "mean absolute difference of the BT.601 luma of adjacent frames, in parts of 255",
+        _rows("luma_difference", window=2),
+        "motion_energy_of",
         unit="fraction",
         sees=("black", "frozen", "dropped_frames"),
     ),
@@ -63,6 +69,8 @@ BUILTIN: tuple[MetricSpec, ...] = (
         "variance of the Laplacian of the luma",
         "variance of the 4-neighbour Laplacian of the BT.601 luma (0-255) over a frame's interior, "
         "mean over frames",
+        _rows("sharpness"),
+        "mean_of",
         unit="grey levels^2",
         range=(0.0, 1020.0**2),
         sees=("black", "blur", "half_resolution"),
@@ -101,26 +109,6 @@ BUILTIN: tuple[MetricSpec, ...] = (
         "mean of shapes_color, shapes_background, shapes_shape and shapes_direction",
         sees=("black", "frozen", "shuffled"),
     ),
-    *_against(
-        "psnr",
-        "PSNR",
-        "10 log10(255^2 / MSE) of each RGB frame in dB, at most 100 dB (identical frames)",
-        unit="dB",
-        range=(0.0, 100.0),
-    ),
-    *_against(
-        "ssim",
-        "SSIM",
-        "SSIM of each RGB frame: 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, "
-        "range 255, mean of the whole reflect-padded map",
-        range=(-1.0, 1.0),
-    ),
-    *_against(
-        "ms_ssim",
-        "MS-SSIM",
-        "MS-SSIM of each RGB frame: five scales, SSIM's window, negative terms set to 0; "
-        "defined from 176x176 px",
-    ),
     _metric(
         "latent",
         "latent_cosine",
@@ -134,4 +122,10 @@ BUILTIN: tuple[MetricSpec, ...] = (
         sees=("frozen", "noise", "shuffled", "blur", "half_resolution", "dropped_frames"),
         package="numpy",
     ),
+)
+
+FAMILIES = (reference, consistency, text, imaging, overall, cuts, audio, sets)
+BUILTIN: tuple[MetricSpec, ...] = (
+    *WITHOUT_NETWORKS,
+    *(spec for family in FAMILIES for spec in family.METRICS),
 )

@@ -1,14 +1,19 @@
 """Known-bad versions of a video: what a metric must rank below the intact one.
 
-Every fault takes and gives uint8 (T, H, W, 3) RGB frames of the same shape, and is the same on
-every call.
+Every fault takes and gives uint8 (T, H, W, 3) RGB frames of the same shape, or, in AUDIO_FAULTS,
+an Audio of the same shape, and is the same on every call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pytest_vdb.metrics.video import Audio
 
 Fault = Callable[[np.ndarray], np.ndarray]
 
@@ -65,6 +70,13 @@ def dropped_frames(frames: np.ndarray, every: int = 3) -> np.ndarray:
     return np.take(frames, np.where(index % every == every - 1, index - 1, index), axis=0)
 
 
+def shifted_audio(audio: Audio, seconds: float = 0.2) -> Audio:
+    """The sound comes ``seconds`` late: silence before it, and its end is lost."""
+    lead = min(round(seconds * audio.rate), audio.samples.shape[1])
+    late = np.pad(audio.samples, ((0, 0), (lead, 0)))[:, : audio.samples.shape[1]]
+    return replace(audio, samples=late)
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
@@ -78,6 +90,8 @@ FAULTS: dict[str, Fault] = {
         dropped_frames,
     )
 }
+
+AUDIO_FAULTS: dict[str, Callable[[Audio], Audio]] = {"shifted_audio": shifted_audio}
 
 
 def _uint8(values: np.ndarray) -> np.ndarray:

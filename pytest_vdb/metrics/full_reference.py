@@ -1,13 +1,13 @@
-"""Metrics against the baseline's video.
+"""Metrics against the baseline's video, without a network.
 
 Both videos are uint8 (T, H, W, 3), RGB, of one shape. Every frame is computed by itself, so no
-number depends on a batch size, and memory does not grow with length.
+number depends on a batch size, and memory does not grow with length. The functions that end in
+``_rows`` give a row a frame; a mean and its worst frame are two readings of the same rows.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,12 @@ Frame = Callable[[np.ndarray, np.ndarray], float]
 
 def psnr(frames: np.ndarray, reference: np.ndarray) -> float:
     """10·log10(255²/MSE) of each frame in dB, capped at 100; mean over frames."""
-    return float(_series(_psnr, frames, reference).mean())
+    return mean(psnr_rows(frames, reference))
 
 
 def psnr_worst_frame(frames: np.ndarray, reference: np.ndarray) -> float:
     """`psnr` of the worst frame."""
-    return float(_series(_psnr, frames, reference).min())
+    return lowest(psnr_rows(frames, reference))
 
 
 def ssim(frames: np.ndarray, reference: np.ndarray) -> float:
@@ -42,12 +42,12 @@ def ssim(frames: np.ndarray, reference: np.ndarray) -> float:
 
     In [−1, 1]; 1 is identical. Raises Unmeasured for frames under 11 px.
     """
-    return float(_ssim_series(frames, reference).mean())
+    return mean(ssim_rows(frames, reference))
 
 
 def ssim_worst_frame(frames: np.ndarray, reference: np.ndarray) -> float:
     """`ssim` of the worst frame."""
-    return float(_ssim_series(frames, reference).min())
+    return lowest(ssim_rows(frames, reference))
 
 
 def ms_ssim(frames: np.ndarray, reference: np.ndarray) -> float:
@@ -56,40 +56,88 @@ def ms_ssim(frames: np.ndarray, reference: np.ndarray) -> float:
     In [0, 1]; 1 is identical. Raises Unmeasured for frames under 176 px: with fewer scales it
     would be another metric under the published name.
     """
-    return float(_ms_ssim_series(frames, reference).mean())
+    return mean(ms_ssim_rows(frames, reference))
 
 
 def ms_ssim_worst_frame(frames: np.ndarray, reference: np.ndarray) -> float:
     """`ms_ssim` of the worst frame."""
-    return float(_ms_ssim_series(frames, reference).min())
+    return lowest(ms_ssim_rows(frames, reference))
 
 
-def _ssim_series(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def mad(frames: np.ndarray, reference: np.ndarray) -> float:
+    """Mean absolute difference of all values in grey levels, [0, 255], lower is better. Exact."""
+    return mean_difference(difference_rows(frames, reference))
+
+
+def p99_difference(frames: np.ndarray, reference: np.ndarray) -> float:
+    """The 99th percentile of the absolute differences of all values of the whole video.
+
+    In grey levels, [0, 255], lower is better: `numpy.percentile(…, 99)`, interpolated between the
+    two nearest ranks. Exact, from counts: memory does not grow with length.
+    """
+    return percentile_99(difference_rows(frames, reference))
+
+
+def psnr_rows(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, 1) float64: `psnr` of each frame in dB."""
+    return _rows(_psnr, frames, reference)
+
+
+def ssim_rows(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, 1) float64: `ssim` of each frame. Raises Unmeasured as it does."""
     _require_size("ssim", frames, SSIM_MIN, "one whole 11 px window")
-    return _series(_ssim, frames, reference)
+    return _rows(_ssim, frames, reference)
 
 
-def _ms_ssim_series(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def ms_ssim_rows(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, 1) float64: `ms_ssim` of each frame. Raises Unmeasured as it does."""
     _require_size("ms_ssim", frames, MS_SSIM_MIN, "five scales of an 11 px window; ssim needs less")
-    return _series(_ms_ssim, frames, reference)
+    return _rows(_ms_ssim, frames, reference)
 
 
-_memo: OrderedDict[tuple[str, str, str], np.ndarray] = OrderedDict()
+def difference_rows(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, 256) float64: how many values of each frame differ by 0, 1, … 255 grey levels."""
+    return np.array(
+        [
+            np.bincount(np.abs(np.subtract(a, b, dtype=np.int16)).ravel(), minlength=256)
+            for a, b in zip(frames, reference, strict=True)
+        ],
+        dtype=np.float64,
+    )
 
 
-def _series(metric: Frame, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(T,) float64. Remembered by content, so that a mean and its worst frame cost one pass."""
-    key = (metric.__name__, _digest(frames), _digest(reference))
-    if key not in _memo:
-        pairs = zip(frames, reference, strict=True)
-        _memo[key] = np.array([metric(ours, theirs) for ours, theirs in pairs])
-        while len(_memo) > 64:
-            _memo.popitem(last=False)
-    return _memo[key]
+def mean(rows: np.ndarray) -> float:
+    """Of rows (T, 1), one a frame: their mean."""
+    return float(rows.mean())
 
 
-def _digest(frames: np.ndarray) -> str:
-    return f"{frames.shape}{hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()}"
+def lowest(rows: np.ndarray) -> float:
+    """Of rows (T, 1), one a frame: the worst frame where higher is better."""
+    return float(rows.min())
+
+
+def highest(rows: np.ndarray) -> float:
+    """Of rows (T, 1), one a frame: the worst frame where lower is better."""
+    return float(rows.max())
+
+
+def mean_difference(rows: np.ndarray) -> float:
+    """`mad` of `difference_rows`."""
+    counts = rows.sum(0)
+    return float(counts @ np.arange(256) / counts.sum())
+
+
+def percentile_99(rows: np.ndarray) -> float:
+    """`p99_difference` of `difference_rows`."""
+    up_to = rows.sum(0).cumsum()
+    rank = 0.99 * (up_to[-1] - 1)
+    below, above = (int(np.searchsorted(up_to, r, "right")) for r in (int(rank), math.ceil(rank)))
+    return below + (above - below) * (rank - int(rank))
+
+
+def _rows(metric: Frame, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, 1) float64."""
+    return np.array([[metric(a, b)] for a, b in zip(frames, reference, strict=True)])
 
 
 def _psnr(ours: np.ndarray, theirs: np.ndarray) -> float:

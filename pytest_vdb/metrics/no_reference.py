@@ -1,7 +1,8 @@
-"""Metrics of the video alone.
+"""Metrics of the video alone, without a network.
 
-Every function takes uint8 (T, H, W, 3) RGB frames, works through them one frame at a time (so
-memory does not grow with length) and sums integers exactly where the formula allows it.
+Every metric is a function of uint8 (T, H, W, 3) RGB frames, and of rows that are computed a few
+frames at a time, so memory does not grow with length. Integers are summed exactly where the formula
+allows it: both ways give the same number.
 """
 
 from __future__ import annotations
@@ -23,11 +24,24 @@ def temporal_flickering(frames: np.ndarray) -> float:
     it as flicker does, and a frozen video scores 1. Raises Unmeasured for a single frame.
     """
     _require_pairs("temporal_flickering", frames)
-    total = sum(
-        int(np.abs(np.subtract(after, before, dtype=np.int16)).sum())
-        for before, after in pairwise(frames)
+    return flickering_of(difference_rows(frames))
+
+
+def flickering_of(rows: np.ndarray) -> float:
+    """`temporal_flickering` of `difference_rows`."""
+    total, size = (math.fsum(column) for column in rows.T)
+    return 1 - total / (255 * size)
+
+
+def difference_rows(frames: np.ndarray) -> np.ndarray:
+    """(T − 1, 2): the sum of the absolute differences of adjacent frames, and their number."""
+    return np.array(
+        [
+            (np.abs(np.subtract(after, before, dtype=np.int16)).sum(dtype=np.int64), after.size)
+            for before, after in pairwise(frames)
+        ],
+        dtype=np.float64,
     )
-    return 1 - total / (255 * frames[1:].size)
 
 
 def motion_energy(frames: np.ndarray) -> float:
@@ -37,12 +51,22 @@ def motion_energy(frames: np.ndarray) -> float:
     metric, which a frozen video would win. Raises Unmeasured for a single frame.
     """
     _require_pairs("motion_energy", frames)
-    total, before = 0, _luma(frames[0])
-    for frame in frames[1:]:
-        after = _luma(frame)
-        total += int(np.abs(after - before).sum(dtype=np.int64))
-        before = after
-    return total / (sum(LUMA) * 255 * (frames[1:].size // 3))
+    return motion_energy_of(luma_difference_rows(frames))
+
+
+def motion_energy_of(rows: np.ndarray) -> float:
+    """`motion_energy` of `luma_difference_rows`."""
+    total, size = (math.fsum(column) for column in rows.T)
+    return total / (sum(LUMA) * 255 * size)
+
+
+def luma_difference_rows(frames: np.ndarray) -> np.ndarray:
+    """(T − 1, 2): the sum of |difference| of adjacent lumas times 1000, and the pixels."""
+    lumas = map(_luma, frames)
+    return np.array(
+        [(np.abs(b - a).sum(dtype=np.int64), b.size) for a, b in pairwise(lumas)],
+        dtype=np.float64,
+    )
 
 
 def sharpness(frames: np.ndarray) -> float:
@@ -52,12 +76,22 @@ def sharpness(frames: np.ndarray) -> float:
     the interior of the frame. Noise and contrast raise it too, so compare the same prompts and
     seeds only. Raises Unmeasured for frames under 3×3 px.
     """
+    return mean_of(sharpness_rows(frames))
+
+
+def sharpness_rows(frames: np.ndarray) -> np.ndarray:
+    """(T, 1): the variance of the Laplacian of each frame."""
     if min(frames.shape[1:3]) < 3:
         raise Unmeasured(
             f"sharpness: frames of {frames.shape[1]}×{frames.shape[2]} px have no interior; "
             "it needs 3×3 px"
         )
-    return math.fsum(_laplacian_variance(frame) for frame in frames) / len(frames)
+    return np.array([[_laplacian_variance(frame)] for frame in frames])
+
+
+def mean_of(rows: np.ndarray) -> float:
+    """The mean of rows of one number, (M, 1)."""
+    return math.fsum(rows[:, 0]) / len(rows)
 
 
 def _laplacian_variance(frame: np.ndarray) -> float:

@@ -13,12 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured, nearest
+from pytest_vdb.metrics.features import Feature
+from pytest_vdb.metrics.weights import Network
 from pytest_vdb.records import Kind, Provenance
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
-NEEDS = ("frames", "prompt", "reference", "latent")
+    from pytest_vdb.metrics.engine import Extractor
+    from pytest_vdb.metrics.video import Video
+
+NEEDS = ("frames", "prompt", "reference", "latent", "audio", "audio_reference", "set")
+COMPARES = ("reference", "latent", "audio_reference", "set")
+SETS = "use pytest_vdb.metrics.evaluate(videos, references=...) or vdb score --references"
+NAME = r"[a-z][a-z0-9_]*(\[[a-z0-9_]+\])?"
 SLACK = 1e-6
 """How far, relative to a bound, a value may lie outside its range: rounding, no more."""
 
@@ -33,6 +43,12 @@ class MetricSpec:
     - ``"prompt"``: ``compute(frames, prompt)``, the text that the video was asked for with
     - ``"reference"``: ``compute(frames, reference)``, the baseline's video, of the same shape
     - ``"latent"``: ``compute(latent, reference)``, pre-VAE latents of the same shape
+    - ``"audio"``, ``"audio_reference"``: by ``features`` alone
+    - ``"set"``: ``compute(rows, reference rows)`` of a whole set of videos and of the baseline's:
+      one number for both; from ``minimum`` videos on
+
+    With ``features``, ``compute`` gets the rows (M, D) of each of them instead, float64, in their
+    order: they are computed once a video and shared with other metrics.
 
     Videos are numpy uint8 (T, H, W, 3), RGB; latents are float arrays of any shape. ``compute``
     raises Unmeasured where the metric is not defined. ``kind`` is ``Kind.DISTANCE`` for a metric
@@ -57,6 +73,8 @@ class MetricSpec:
     compute: Callable[..., Any]
     sees: tuple[str, ...] = ()
     package: str = ""
+    features: tuple[Feature, ...] = ()
+    minimum: int = 1
 
     def __post_init__(self) -> None:
         for wrong, message in self._problems():
@@ -66,11 +84,20 @@ class MetricSpec:
     @property
     def compares(self) -> bool:
         """Whether it compares with what the baseline stores, and so needs one."""
-        return self.needs in ("reference", "latent")
+        return self.needs in COMPARES
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The pretrained networks that it needs."""
+        return tuple(dict.fromkeys(f.network for f in self.features if f.network))
 
     def _problems(self) -> Iterator[tuple[bool, str]]:
-        named = isinstance(self.name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", self.name)
-        yield not named, "a name is lower-case letters, digits and _, such as 'my_score'"
+        named = isinstance(self.name, str) and re.fullmatch(NAME, self.name)
+        yield (
+            not named,
+            "a name is lower-case letters, digits and _, such as 'my_score', and may end in its "
+            "network, such as 'my_score[resnet50]'",
+        )
         yield (
             self.direction not in ("higher", "lower"),
             f"direction={self.direction!r}; write 'higher' or 'lower', whichever is better",
@@ -85,11 +112,27 @@ class MetricSpec:
             not self.range[0] < self.range[1],
             f"range={self.range!r}; write (lowest, highest), with math.inf where there is no bound",
         )
+        of_rows = self.needs in ("audio", "audio_reference", "set")
+        yield of_rows and not self.features, f"needs={self.needs!r} without features; give them"
+        yield (
+            self.needs == "latent" and bool(self.features),
+            "features are of videos, and needs='latent' compares latents; give one of the two",
+        )
         yield not callable(self.compute), "compute is not callable; give the function itself"
 
-    def provenance(self, device: str = "cpu") -> Provenance:
-        """What a value of this metric carries; ``package`` gets its installed version."""
-        return Provenance(self.how, self.version, device=device, package=_versioned(self.package))
+    def provenance(self, device: str = "cpu", weights: str | None = None) -> Provenance:
+        """What a value carries: ``weights`` are `digests`; ``package`` gets its version."""
+        return Provenance(self.how, self.version, weights, device, _versioned(self.package))
+
+    def digests(self, folder: Path | None = None) -> str | None:
+        """``name sha256, ...`` of its networks' files, None without networks.
+
+        ``folder`` is ``--vdb-metric-weights``. Raises MissingWeights and WrongWeights.
+        """
+        from pytest_vdb.metrics.weights import find
+
+        found = [f"{network.name} {find(network, folder).sha256}" for network in self.networks]
+        return ", ".join(found) or None
 
 
 class Metrics:
@@ -140,30 +183,100 @@ def gather(results: Iterable[object]) -> list[MetricSpec]:
 
 def evaluate(
     spec: MetricSpec,
-    frames: np.ndarray,
+    frames: np.ndarray | Video,
     *,
     prompt: str | None = None,
-    reference: np.ndarray | None = None,
+    reference: np.ndarray | Video | None = None,
     latent: np.ndarray | None = None,
     reference_latent: np.ndarray | None = None,
+    extractor: Extractor | None = None,
 ) -> float:
     """``spec`` of one video: one finite number inside the metric's range.
 
-    ``frames`` and ``reference`` are uint8 (T, H, W, 3), RGB; ``prompt`` is the video's text;
-    ``latent`` and ``reference_latent`` are float arrays of one shape. What the metric does not
-    need is not looked at. Raises Unmeasured, with the reason, where there is no such number; a
-    failure never becomes a 0.
+    ``frames`` and ``reference`` are uint8 (T, H, W, 3), RGB, or a Video; ``prompt`` is the video's
+    text; ``latent`` and ``reference_latent`` are float arrays of one shape. What the metric does
+    not need is not looked at. ``extractor`` computes features and keeps them for other metrics.
+    Raises Unmeasured, with the reason, where there is no such number; a failure never becomes a 0.
     """
     if spec.needs == "latent":
         return _number(spec, spec.compute(*_pair(spec, "latent", latent, reference_latent)))
-    require_video(spec.name, frames)
+    if spec.needs == "set":
+        raise Unmeasured(f"{spec.name} is of a set of videos, not of one; {SETS}")
+    if spec.features:
+        rows = _rows(spec, frames, prompt, reference, extractor)
+        return _number(spec, spec.compute(*rows))
+    video, against = _whole(frames), _whole(reference)
+    require_video(spec.name, video)
     if spec.needs == "frames":
-        return _number(spec, spec.compute(frames))
+        return _number(spec, spec.compute(video))
     if spec.needs == "prompt":
-        return _number(spec, spec.compute(frames, _text(spec, prompt)))
-    pair = _pair(spec, "video", frames, reference)
+        return _number(spec, spec.compute(video, _text(spec, prompt)))
+    pair = _pair(spec, "video", video, against)
     require_video(spec.name, pair[1])
     return _number(spec, spec.compute(*pair))
+
+
+def evaluate_set(
+    spec: MetricSpec,
+    videos: Sequence[np.ndarray | Video],
+    references: Sequence[np.ndarray | Video],
+    extractor: Extractor | None = None,
+) -> float:
+    """``spec``, which needs a set, of ``videos`` against ``references``: one number for all.
+
+    Neither their order nor how many there are of each matters. Raises Unmeasured as `evaluate`
+    does, and below ``spec.minimum`` videos on either side.
+    """
+    for what, given in (("videos", videos), ("reference videos", references)):
+        if len(given) < spec.minimum:
+            raise Unmeasured(
+                f"{spec.name}: {len(given)} {what}, and fewer than {spec.minimum} say nothing "
+                "about a distribution; give more prompts or seeds"
+            )
+    sides = [[_rows(spec, v, None, None, extractor) for v in side] for side in (videos, references)]
+    return _number(spec, spec.compute(*(_stacked(side) for side in sides)))
+
+
+def _stacked(side: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The rows of every video of a set, one below the other."""
+    import numpy as np
+
+    return np.concatenate([rows[0] for rows in side])
+
+
+def _rows(
+    spec: MetricSpec,
+    frames: np.ndarray | Video,
+    prompt: str | None,
+    reference: np.ndarray | Video | None,
+    extractor: Extractor | None,
+) -> Sequence[np.ndarray]:
+    from pytest_vdb.metrics.engine import Extractor
+    from pytest_vdb.metrics.video import Video
+
+    if spec.needs == "prompt":
+        _text(spec, prompt)
+    extractor = extractor or Extractor()
+    against = None if reference is None else Video.of(reference)
+    try:
+        rows = extractor.rows(spec.features, Video.of(frames), against, prompt)
+    except Unmeasured as error:
+        message = str(error)
+        raise type(error)(
+            message if message.startswith(spec.name) else f"{spec.name}: {message}"
+        ) from None
+    return [rows[feature.name] for feature in spec.features]
+
+
+def _whole(video: Any) -> Any:
+    """The frames of a Video as one array; anything else as it is."""
+    from pytest_vdb.metrics.video import Video
+
+    if not isinstance(video, Video):
+        return video
+    import numpy as np
+
+    return np.stack(list(video.frames()))
 
 
 def require_video(name: str, frames: np.ndarray) -> None:
@@ -238,6 +351,9 @@ def _number(spec: MetricSpec, result: object) -> float:
 def _versioned(package: str) -> str:
     if not package:
         return ""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return f"{package} {version(package)}"
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package}, which is not installed"

@@ -28,6 +28,7 @@ STYLES = {
 }
 
 
+NUMBERS = ("value", "baseline", "change [95%]")
 Measured = list[tuple[dict[str, Json], Measurement, Verdict]]
 
 
@@ -69,21 +70,26 @@ def _short(test: dict[str, Json]) -> str:
 
 
 def _table(measured: Measured, width: int, colour: bool) -> str:
-    """One line a measurement, under the name of its test; the verdict is never cut."""
+    """One line a measurement, under the name of its test; numbers and verdict are never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("test, measurement", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("baseline", justify="right", no_wrap=True)
-    table.add_column("change [95%]", no_wrap=True)
+    cells = [(rows.value(m), rows.baseline(m, v), rows.change(v)) for _, m, v in measured]
+    for name, column in zip(NUMBERS, zip(*cells, strict=True), strict=True):
+        widest = max(map(len, (name, *column)))
+        table.add_column(
+            name,
+            justify="left" if name == NUMBERS[-1] else "right",
+            no_wrap=True,
+            min_width=widest,
+        )
     table.add_column("verdict", no_wrap=True, min_width=len(State.NOT_APPLICABLE))
-    for _, m, verdict in measured:
+    for (_, m, verdict), numbers in zip(measured, cells, strict=True):
         state = Text(_label(m, verdict), style=STYLES[verdict.state])
-        cells = rows.value(m), rows.baseline(m, verdict), rows.change(verdict)
-        table.add_row(Text(f"  {plain(m.name)}"), *(Text(cell) for cell in cells), state)
+        table.add_row(Text(f"  {plain(m.name)}"), *map(Text, numbers), state)
     out = io.StringIO()
     console = Console(
         file=out,

@@ -10,7 +10,14 @@ from pytest_vdb.metrics.registry import Metrics, evaluate
 from pytest_vdb.scenes import scenes
 
 METRICS = Metrics()
-CLAIMS = [(m.name, fault) for m in METRICS if m.needs != "prompt" for fault in m.sees]
+# Networks and vmaf take seconds a clip: their families have tests of their own.
+QUICK = [m for m in METRICS if not m.networks and m.package != "imageio-ffmpeg"]
+CLAIMS = [
+    (m.name, fault)
+    for m in QUICK
+    if m.needs in ("frames", "reference", "latent")
+    for fault in m.sees
+]
 PROMPT_CLAIMS = [(m.name, fault) for m in METRICS if m.needs == "prompt" for fault in m.sees]
 
 

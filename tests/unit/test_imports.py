@@ -48,10 +48,11 @@ WIRING = {
     "verdicts",
     "results",
     "cli",
+    "score_command",
     "",
 }
-# A reference video is written and read as any other clip.
-EXCEPTIONS = {("baseline.media", "models.clips")}
+# A reference video is written and read as any other clip, and metrics read the same files.
+EXCEPTIONS = {("baseline.media", "models.clips"), ("metrics.video", "models.clips")}
 
 HEAVY = {
     *("torch", "numpy", "diffusers", "transformers", "accelerate", "torchmetrics", "scipy"),
@@ -88,7 +89,11 @@ LIGHT = [
     *("models.families", "models.listing", "models.twins", "models.load_options"),
     *("models.cache", "performance", "measure.carbon", "measure.energy"),
     *("measure.runner", "measure.child", "measure.group", "parallel.lease"),
-    *("metrics.registry", "metrics.builtin", "report.rows", "report.terminal"),
+    *("metrics", "metrics.registry", "metrics.builtin", "metrics.features", "metrics.weights"),
+    *("metrics.scoring", "metrics.listing", "metrics.vbench", "score_command"),
+    *(f"metrics.catalog.{name}" for name in ("reference", "consistency", "text", "imaging")),
+    *(f"metrics.catalog.{name}" for name in ("overall", "cuts", "audio", "sets", "routing")),
+    *("report.rows", "report.terminal"),
 ]
 
 

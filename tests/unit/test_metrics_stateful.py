@@ -18,7 +18,14 @@ RANDOM = np.random.Generator(np.random.PCG64(4))
 VIDEOS = RANDOM.integers(0, 256, (4, 3, 16, 16, 3), np.uint8)
 REFERENCES = RANDOM.integers(0, 256, (4, 3, 16, 16, 3), np.uint8)
 PROMPTS = [scene.caption() for scene in scenes()[::69]]
-SMALL = [m for m in Metrics() if not m.name.startswith("ms_ssim") and m.needs != "latent"]
+SMALL = [
+    m
+    for m in Metrics()
+    if m.needs in ("frames", "prompt", "reference")
+    and not m.networks
+    and not m.name.startswith("ms_ssim")
+    and m.package != "imageio-ffmpeg"  # vmaf is not defined for 16 px
+]
 
 
 def result(spec, *updates):
@@ -41,7 +48,7 @@ def test_neither_the_split_nor_the_order_changes_a_bit(spec):
 
 def test_every_metric_has_a_class_that_says_its_direction():
     for spec in Metrics():
-        cls = getattr(stateful, "".join(w.capitalize() for w in spec.name.split("_")))
+        cls = getattr(stateful, stateful.class_name(spec))
         assert issubclass(cls, torchmetrics.Metric)
         assert cls.spec == spec
         assert cls.higher_is_better is (spec.direction == "higher")
@@ -69,14 +76,14 @@ def test_a_latent_in_bfloat16():
 
 
 def test_a_batch_whose_references_do_not_match_is_unmeasured():
-    with pytest.raises(Unmeasured, match=r"4 videos .* and 2 references"):
+    with pytest.raises(Unmeasured, match=r"4 videos and 2 references"):
         stateful.Psnr().update(VIDEOS, REFERENCES[:2])
 
 
 def test_each_video_of_a_batch_needs_a_prompt_of_its_own():
     metric = stateful.ShapesColor()
     for prompts, number in ((PROMPTS[0], 1), (PROMPTS[:3], 3)):
-        with pytest.raises(Unmeasured, match=rf"4 videos .* and {number} prompts; give one for"):
+        with pytest.raises(Unmeasured, match=rf"4 videos and {number} prompts; give one for"):
             metric.update(VIDEOS, prompt=prompts)
     with pytest.raises(Unmeasured, match="prompt=None is no text"):
         metric.update(VIDEOS)

@@ -49,6 +49,16 @@ def test_carbon_is_net_energy_at_the_grids_intensity():
     assert measured("energy.co2", SPEC, run(), GPU).missing is Missing.UNMEASURED
 
 
+def test_energy_and_carbon_a_second_of_video():
+    clip = run(sample(0, fps=10.0))  # 5 frames: half a second
+    assert measured("energy.per_second", SPEC, clip, GPU).numbers == [720.0]
+    grams = measured("energy.co2_per_second", SPEC, clip, replace(GPU, grid=400.0))
+    assert grams.numbers == pytest.approx([0.08])
+    silent = measured("energy.per_second", SPEC, run(), GPU)
+    assert silent.missing is Missing.UNMEASURED
+    assert "frames a second" in silent.reason
+
+
 def test_a_value_that_one_sample_lacks_is_unmeasured():
     found = measured("memory.peak", SPEC, run(sample(0), sample(1, memory={})), GPU)
     assert found.missing is Missing.UNMEASURED

@@ -1,0 +1,159 @@
+"""``vdb score``: metrics of videos on disk, without a test."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vdb.errors import BadSetting
+from pytest_vdb.records import Json
+from pytest_vdb.units import plain
+
+if TYPE_CHECKING:
+    from pytest_vdb.metrics.registry import MetricSpec
+    from pytest_vdb.metrics.scoring import Scores
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("videos", nargs="+", type=Path, help="files, or one folder: its clips, or its manifest's")
+    add("--metrics", metavar="NAME,...", help="default: all that can be computed from these videos")
+    add("--references", type=Path, metavar="DIR", help="videos of the same names to compare with")
+    add("--weights", type=Path, metavar="DIR", help="as --vdb-metric-weights")
+    add("--device", default="cpu", help="where metric networks compute (default: cpu)")
+    add("--dtype", default="float32", help="float32, bfloat16 or float16 (default: float32)")
+    add("--batch", type=int, default=8, metavar="N", help="frames a network gets at once (8)")
+    add("--cache", type=Path, metavar="DIR", help="keep what networks computed, for the next time")
+    add("--json", type=Path, metavar="PATH", help="write every number and its provenance")
+
+
+def run(options: argparse.Namespace, extra: Sequence[MetricSpec]) -> int:
+    """Print a line a metric. The exit status is 1 where one that was asked for is unmeasured."""
+    from pytest_vdb.metrics.scoring import evaluate
+
+    clips, prompts = _clips(options.videos)
+    references = None if options.references is None else _partners(clips, options.references)
+    names = _names(options, extra, prompts is not None)
+    with _progress(len(clips)) as progress:
+        scores = evaluate(
+            clips,
+            names,
+            prompts=prompts,
+            references=references,
+            weights=options.weights,
+            device=options.device,
+            dtype=options.dtype,
+            batch=options.batch,
+            cache=options.cache,
+            extra=extra,
+            progress=progress,
+        )
+    if options.json is not None:
+        options.json.write_text(json.dumps(as_json(scores), indent=2), encoding="utf-8")
+    print(table(scores))
+    return int(any(s.value is None for found in scores.scores.values() for s in found))
+
+
+def _clips(given: Sequence[Path]) -> tuple[list[Path], list[str] | None]:
+    """The videos, and their prompts where a manifest says them."""
+    from pytest_vdb.models.recorded import MANIFEST, SUFFIXES, read_manifest
+
+    if len(given) > 1 or given[0].is_file():
+        return list(given), None
+    folder = given[0]
+    if not folder.is_dir():
+        raise BadSetting(f"vdb score: there is no {folder}; name video files, or a folder of them")
+    if (folder / MANIFEST).is_file():
+        entries = read_manifest(folder)
+        return [folder / entry.file for entry in entries], [entry.prompt for entry in entries]
+    clips = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not clips:
+        raise BadSetting(
+            f"vdb score: {folder} has no video ({', '.join(sorted(SUFFIXES))}) and no {MANIFEST}"
+        )
+    return clips, None
+
+
+def _partners(clips: Sequence[Path], folder: Path) -> list[Path]:
+    """The file of ``folder`` with each clip's name."""
+    partners = [folder / clip.name for clip in clips]
+    lacking = [path.name for path in partners if not path.is_file()]
+    if lacking:
+        raise BadSetting(
+            f"vdb score: {folder} has no {', '.join(lacking[:3])}; a reference has its video's name"
+        )
+    return partners
+
+
+def _names(
+    options: argparse.Namespace, extra: Sequence[MetricSpec], prompted: bool
+) -> Sequence[str]:
+    from pytest_vdb.metrics.listing import available
+    from pytest_vdb.metrics.registry import Metrics
+
+    if options.metrics is not None:
+        return [name.strip() for name in options.metrics.split(",")]
+    inputs = {"frames"} | ({"prompt"} if prompted else set())
+    inputs |= {"reference"} if options.references is not None else set()
+    return [
+        spec.name
+        for spec in Metrics(extra)
+        if spec.needs in inputs
+        and not spec.name.startswith("shapes_")  # of the embedded model's videos alone
+        and available(spec, options.weights)[0] == "available"
+    ]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("scoring", total=total)
+        yield lambda done, _: bar.update(task, completed=done)
+
+
+def table(scores: Scores) -> str:
+    """A line a metric: mean, least and greatest over the videos, or why there is none."""
+    rows: list[tuple[str, ...]] = [("metric", "mean", "min", "max", "videos")]
+    told: list[str] = []
+    for name, found in scores.scores.items():
+        values = [score.value for score in found if score.value is not None]
+        lost = [score.reason for score in found if score.value is None]
+        of = f"{len(values)} of {len(found)}" if lost else str(len(values))
+        of_all = () if lost else (scores.mean(name), min(values), max(values))
+        numbers = [f"{number:.4g}" for number in of_all] or ["–"] * 3
+        rows.append((name, *numbers, of))
+        told += [f"{name}: unmeasured: {plain(reason)}" for reason in dict.fromkeys(lost)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, *([""] if told else []), *told])
+
+
+def as_json(scores: Scores) -> dict[str, Json]:
+    """Every number, in the order of ``videos``; null and a reason where there is none."""
+    return {
+        "schema": 1,
+        "videos": list(scores.videos),
+        "metrics": {
+            name: {
+                "values": [score.value for score in found],
+                "reasons": [score.reason for score in found if score.value is None],
+                "provenance": scores.provenance[name].to_json(),
+            }
+            for name, found in scores.scores.items()
+        },
+    }

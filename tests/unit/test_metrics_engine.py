@@ -1,0 +1,203 @@
+"""One pass over the frames: windows, sampling, sharing, caching, and what goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_vdb.errors import BadSetting, MissingWeights, Unmeasured
+from pytest_vdb.metrics.engine import Extractor, middles
+from pytest_vdb.metrics.features import Feature
+from pytest_vdb.metrics.video import Video
+from pytest_vdb.metrics.weights import Network, read_state
+
+CLIP = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (11, 6, 5, 3), np.uint8)
+CLIP[:, 0, 0, 0] = np.arange(11)  # each frame says which one it is
+LOADS: list[Path] = []  # of the network `linear`, in one test
+
+
+def numbers(frames: np.ndarray) -> np.ndarray:
+    return frames[:, 0, 0, :1]
+
+
+def pairs(frames: np.ndarray) -> np.ndarray:
+    """(M, 2): which frames each window of two begins and ends with."""
+    return np.stack([frames[:-1, 0, 0, 0], frames[1:, 0, 0, 0]], axis=1)
+
+
+def triples(frames: np.ndarray) -> np.ndarray:
+    """(M, 3) of windows of three that share an end."""
+    which = frames[:, 0, 0, 0]
+    return np.stack([which[i : i + 3] for i in range(0, len(which) - 2, 2)])
+
+
+@pytest.fixture
+def linear(tmp_path: Path) -> Network:
+    """A real network of one layer, its weights in ``tmp_path/one/one.pth``."""
+    (tmp_path / "one").mkdir()
+    torch.manual_seed(0)
+    torch.save(torch.nn.Linear(90, 4).state_dict(), tmp_path / "one" / "one.pth")
+
+    def load(path: Path) -> torch.nn.Module:
+        LOADS.append(path)
+        layer = torch.nn.Linear(90, 4)
+        layer.load_state_dict(read_state(path))
+        return layer
+
+    LOADS.clear()
+    return Network("one", ("one.pth",), load, "https://example.org/one.pth", "MIT")
+
+
+def embedding(network: torch.nn.Module, frames: torch.Tensor) -> torch.Tensor:
+    assert frames.dtype == torch.uint8
+    assert frames.shape[1:] == (3, 6, 5)
+    return network(frames.flatten(1).float() / 255)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 20])
+def test_windows_are_whole_whatever_the_batch(batch: int) -> None:
+    features = [
+        Feature("single", numbers),
+        Feature("pair", pairs, window=2),
+        Feature("triple", triples, window=3, stride=2),
+    ]
+    rows = Extractor(batch=batch).rows(features, Video(CLIP))
+    assert rows["single"][:, 0].tolist() == list(range(11))
+    assert rows["pair"].tolist() == [[i, i + 1] for i in range(10)]
+    assert rows["triple"].tolist() == [[i, i + 1, i + 2] for i in range(0, 9, 2)]
+
+
+def test_frames_are_taken_by_rate_and_from_the_middle_of_parts() -> None:
+    features = [
+        Feature("slow", numbers, fps=8),
+        Feature("few", numbers, samples=4),
+        Feature("more", numbers, samples=40),
+    ]
+    rows = Extractor().rows(features, Video(CLIP, fps=25))
+    assert rows["slow"][:, 0].tolist() == [0, 3, 6, 9]
+    assert rows["few"][:, 0].tolist() == middles(11, 4) == [0, 3, 6, 9]
+    assert rows["more"][:, 0].tolist() == list(range(11))
+    with pytest.raises(Unmeasured, match=r"slow is of 8 frames a second.*give fps"):
+        Extractor().rows(features, Video(CLIP))
+
+
+def test_the_earlier_of_two_middles() -> None:
+    assert middles(16, 8) == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert middles(3, 8) == [0, 1, 2]
+
+
+def test_a_network_sees_each_frame_once_and_its_rows_are_kept(
+    linear: Network, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def counted(network: torch.nn.Module, frames: torch.Tensor) -> torch.Tensor:
+        seen.append(len(frames))
+        return embedding(network, frames)
+
+    extractor = Extractor(weights=tmp_path, batch=4)
+    feature = Feature("embedding", counted, network=linear)
+    first = extractor.rows([feature], Video(CLIP))["embedding"]
+    assert seen == [4, 4, 3]
+    again = extractor.rows([feature], Video(CLIP.copy()))["embedding"]  # equal frames
+    assert sum(seen) == 11
+    assert again is first
+    extractor.rows([feature], Video(CLIP[::-1]))
+    assert sum(seen) == 22
+    assert len(LOADS) == 1
+
+
+def test_neither_batch_nor_order_changes_a_network_s_rows(linear: Network, tmp_path: Path) -> None:
+    feature = Feature("embedding", embedding, network=linear)
+    other = Video(CLIP[::-1].copy())
+    expected = Extractor(weights=tmp_path).rows([feature], Video(CLIP))["embedding"]
+    extractor = Extractor(weights=tmp_path, batch=3)
+    extractor.rows([feature], other)
+    rows = extractor.rows([feature], Video(CLIP))["embedding"]
+    assert rows == pytest.approx(expected, abs=1e-6)
+
+
+def test_rows_on_disk_serve_the_next_process_and_survive_damage(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def counted(frames: np.ndarray) -> np.ndarray:
+        calls.append(len(frames))
+        return numbers(frames)
+
+    feature = Feature("single", counted)
+    for _ in range(2):
+        rows = Extractor(cache=tmp_path).rows([feature], Video(CLIP))["single"]
+    assert sum(calls) == 11
+    (stored,) = tmp_path.glob("*.npy")
+    stored.write_bytes(stored.read_bytes()[:40])
+    again = Extractor(cache=tmp_path).rows([feature], Video(CLIP))["single"]
+    assert sum(calls) == 22
+    assert np.array_equal(again, rows)
+    newer = Feature("single", counted, version="2")
+    Extractor(cache=tmp_path).rows([newer], Video(CLIP))
+    assert sum(calls) == 33
+    assert not list(tmp_path.glob("*.draft"))
+
+
+def test_one_feature_that_fails_loses_no_other() -> None:
+    def broken(frames: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError("in a third party's code")
+
+    calls: list[int] = []
+
+    def counted(frames: np.ndarray) -> np.ndarray:
+        calls.append(len(frames))
+        return numbers(frames)
+
+    fine = Feature("fine", counted)
+    extractor = Extractor()
+    with pytest.raises(ZeroDivisionError):
+        extractor.rows([Feature("broken", broken), fine], Video(CLIP))
+    extractor.rows([fine], Video(CLIP))
+    assert sum(calls) == 11
+
+
+def test_weights_that_are_not_there_say_what_to_fetch(linear: Network, tmp_path: Path) -> None:
+    feature = Feature("embedding", embedding, network=linear)
+    with pytest.raises(MissingWeights, match=r"put one.pth \(https://example.org/one.pth\) into"):
+        Extractor(weights=tmp_path / "elsewhere").rows([feature], Video(CLIP))
+
+
+def test_a_video_too_short_and_one_without_a_partner() -> None:
+    with pytest.raises(Unmeasured, match=r"pair is of 2 frames.*one frame.*num_frames=2"):
+        Extractor().rows([Feature("pair", pairs, window=2)], Video(CLIP[:1]))
+    against = Feature("against", lambda a, b: numbers(a) - numbers(b), of="reference")
+    with pytest.raises(Unmeasured, match="no reference"):
+        Extractor().rows([against], Video(CLIP))
+    with pytest.raises(Unmeasured, match=r"\(11, 6, 5, 3\) and its reference \(4, 6, 5, 3\)"):
+        Extractor().rows([against], Video(CLIP), Video(CLIP[:4]))
+    with pytest.raises(Unmeasured, match="must be equal"):
+        Extractor().rows([against], Video(CLIP), Video(CLIP[:, :4]))
+    assert not Extractor().rows([against], Video(CLIP), Video(CLIP))["against"].any()
+
+
+def test_rows_of_a_wrong_shape() -> None:
+    with pytest.raises(Unmeasured, match=r"rows of shape \(11, 6, 5\)"):
+        Extractor(batch=11).rows([Feature("flat", lambda f: f[..., 0])], Video(CLIP))
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"of": "frame"}, "did you mean 'frames'|frames"),
+        ({"window": 2, "stride": 3}, "window=2, stride=3"),
+        ({"samples": 8, "fps": 8.0}, "give one of them"),
+    ],
+)
+def test_fields_that_cannot_mean_anything(field: dict, message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        Feature("mine", numbers, **field)
+
+
+@pytest.mark.parametrize("field", [{"dtype": "fp8"}, {"batch": 0}])
+def test_settings_that_cannot_mean_anything(field: dict) -> None:
+    with pytest.raises(BadSetting, match="of metrics; write"):
+        Extractor(**field)

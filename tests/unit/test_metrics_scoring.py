@@ -1,0 +1,148 @@
+"""`pytest_vdb.metrics.evaluate`: many videos and metrics, and reasons where there is no number."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pytest_vdb import Feature, Kind, MetricSpec, metrics
+from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured
+from pytest_vdb.metrics import stateful
+from pytest_vdb.metrics.registry import Metrics
+from pytest_vdb.metrics.registry import evaluate as evaluate_one
+from pytest_vdb.models.clips import write_webp
+
+VIDEOS = np.random.Generator(np.random.PCG64(1)).integers(0, 256, (3, 5, 16, 16, 3), np.uint8)
+NAMES = ["sharpness", "temporal_flickering", "motion_energy", "ssim", "psnr_worst_frame", "mad"]
+
+
+def test_the_numbers_are_those_of_each_metric_alone() -> None:
+    scores = metrics.evaluate(VIDEOS, NAMES, references=VIDEOS[::-1])
+    for name in NAMES:
+        spec = Metrics().find(name)
+        alone = [
+            evaluate_one(spec, v, reference=r) for v, r in zip(VIDEOS, VIDEOS[::-1], strict=True)
+        ]
+        assert scores.values(name) == tuple(alone)
+        assert scores.provenance[name] == spec.provenance()
+
+
+def test_neither_the_order_of_videos_nor_the_batch_changes_a_bit() -> None:
+    whole = metrics.evaluate(VIDEOS, NAMES, references=VIDEOS[::-1])
+    backwards = metrics.evaluate(VIDEOS[::-1], NAMES[::-1], references=VIDEOS, batch=1)
+    for name in NAMES:
+        assert whole.values(name) == backwards.values(name)[::-1]
+        assert whole.mean(name) == backwards.mean(name)
+
+
+def test_files_are_read_as_they_are(tmp_path: Path) -> None:
+    for index, video in enumerate(VIDEOS):
+        write_webp(tmp_path / f"{index}.webp", video, fps=8, lossless=True)
+    paths = sorted(tmp_path.iterdir())
+    of_files = metrics.evaluate(paths, ["sharpness", "motion_energy"])
+    of_arrays = metrics.evaluate(VIDEOS, ["sharpness", "motion_energy"])
+    assert of_files.scores == of_arrays.scores
+    assert of_files.videos == tuple(map(str, paths))
+
+
+def test_what_cannot_be_measured_has_a_reason_and_loses_nothing_else() -> None:
+    videos = [VIDEOS[0], VIDEOS[1][:1], VIDEOS[2]]
+    scores = metrics.evaluate(videos, ["motion_energy", "sharpness", "ssim", "clip_score"])
+    found = scores.scores["motion_energy"]
+    assert [score.value is None for score in found] == [False, True, False]
+    assert "num_frames=2" in found[1].reason
+    assert all(score.value for score in scores.scores["sharpness"])
+    with pytest.raises(Unmeasured, match="num_frames=2"):
+        scores.mean("motion_energy")
+    assert "no reference" in scores.scores["ssim"][0].reason
+    assert "prompt=None is no text" in scores.scores["clip_score"][0].reason
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    scores = metrics.evaluate([tmp_path / "bad.mp4", VIDEOS[0]], ["sharpness"])
+    bad, good = scores.scores["sharpness"]
+    assert "bad.mp4 cannot be decoded" in bad.reason
+    assert good.value is not None
+
+
+def test_a_third_party_s_metric_may_raise_anything() -> None:
+    def broken(frames: np.ndarray) -> float:
+        raise ZeroDivisionError("on purpose")
+
+    spec = MetricSpec(
+        name="mine",
+        unit="score",
+        direction="higher",
+        kind=Kind.SCORE,
+        needs="frames",
+        version="1",
+        range=(0.0, math.inf),
+        summary="mine",
+        how="mine",
+        compute=broken,
+    )
+    scores = metrics.evaluate(VIDEOS[:1], ["mine"], extra=[spec])
+    assert scores.scores["mine"][0].reason == "ZeroDivisionError: on purpose"
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(UnknownMetric, match="sharpness"):
+        metrics.evaluate(VIDEOS, ["sharpnes"])
+    with pytest.raises(BadSetting, match="3 videos and 2 prompts"):
+        metrics.evaluate(VIDEOS, ["sharpness"], prompts=["a", "b"])
+    with pytest.raises(BadSetting, match="3 videos and 1 references"):
+        metrics.evaluate(VIDEOS, ["ssim"], references=VIDEOS[:1])
+
+
+def test_progress_counts_videos() -> None:
+    told: list[tuple[int, int]] = []
+    metrics.evaluate(VIDEOS, ["sharpness"], progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return abs(float(ours.mean() - theirs.mean()))
+
+
+BRIGHTNESS = Feature("brightness", lambda frames: frames.reshape(len(frames), -1).mean(1)[:, None])
+GAP = MetricSpec(
+    name="gap",
+    unit="grey levels",
+    direction="lower",
+    kind=Kind.DISTANCE,
+    needs="set",
+    version="1",
+    range=(0.0, 255.0),
+    summary="of means",
+    how="difference of means",
+    compute=gap,
+    features=(BRIGHTNESS,),
+    minimum=3,
+)
+
+
+def test_a_metric_of_a_set_has_one_score_and_no_order() -> None:
+    dark = VIDEOS // 2
+    scores = metrics.evaluate(VIDEOS, ["gap", "sharpness"], references=dark, extra=[GAP])
+    (score,) = scores.scores["gap"]
+    assert score.value == pytest.approx(VIDEOS.mean() - dark.mean(), abs=1e-9)
+    assert len(scores.scores["sharpness"]) == 3
+    metric = stateful.metric_class(GAP)()
+    for ours, theirs in zip(VIDEOS[::-1], dark, strict=True):
+        metric.update(ours, theirs)
+    assert float(metric.compute()) == pytest.approx(score.value, abs=1e-9)
+
+
+def test_a_set_that_is_too_small_says_nothing() -> None:
+    scores = metrics.evaluate(VIDEOS[:2], ["gap"], references=VIDEOS, extra=[GAP])
+    assert "gap: 2 videos, and fewer than 3" in scores.scores["gap"][0].reason
+    metric = stateful.metric_class(GAP)()
+    metric.update(VIDEOS, VIDEOS[:1])
+    with pytest.raises(Unmeasured, match="gap: 1 references; it needs 3"):
+        metric.compute()
+    with pytest.raises(Unmeasured, match="gap is of a set of videos"):
+        evaluate_one(GAP, VIDEOS[0], reference=VIDEOS[1])
