@@ -242,7 +242,7 @@ class Bench:
         extractor = self.session.extractor
         try:
             weights = spec.digests(extractor.weights)
-            on = extractor.device if spec.networks else "cpu"
+            on = extractor.label if spec.networks else "cpu"
             base = replace(base, provenance=spec.provenance(on, weights))
             return replace(base, values=self._values(spec, run, baseline))
         except LostMedium as error:
@@ -322,7 +322,7 @@ class Bench:
     ) -> dict[str, Any]:
         import numpy as np
 
-        from pytest_vdb.models import clips
+        from pytest_vdb.metrics.video import Video
 
         store = self.session.store
         if spec.needs == "latent":
@@ -346,7 +346,10 @@ class Bench:
                 "the baseline keeps a latent and a preview of this large video, and no lossless "
                 "one; store it with --vdb-reference=lossless --vdb-update --vdb-update-mode=all"
             )
-        return {"reference": clips.read_clip(store.blob(media["video"])).frames}
+        path = store.blob(media["video"])
+        if str(path) not in self._videos:
+            self._videos[str(path)] = Video(path, name=f"the baseline's video of {sample.key}")
+        return {"reference": self._videos[str(path)]}
 
     def identical(self, baseline: Baseline | None) -> bool:
         """Whether every video equals the baseline's, bit for bit, as decoded."""

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("videos", nargs="+", type=Path, help="files, or one folder: its clips, or its manifest's")
-    add("--metrics", metavar="NAME,...", help="default: all that can be computed from these videos")
+    add("--metrics", metavar="NAME,...", help="default: all of single frames that work here")
     add("--references", type=Path, metavar="DIR", help="videos of the same names to compare with")
     add("--weights", type=Path, metavar="DIR", help="as --vdb-metric-weights")
     add("--device", default="cpu", help="where metric networks compute (default: cpu)")
     add("--dtype", default="float32", help="float32, bfloat16 or float16 (default: float32)")
-    add("--batch", type=int, default=8, metavar="N", help="frames a network gets at once (8)")
+    add("--batch", type=int, default=8, metavar="N", help="windows of frames a network gets (8)")
     add("--cache", type=Path, metavar="DIR", help="keep what networks computed, for the next time")
     add("--json", type=Path, metavar="PATH", help="write every number and its provenance")
 
@@ -36,9 +36,10 @@ def run(options: argparse.Namespace, extra: Sequence[MetricSpec]) -> int:
     """Print a line a metric. The exit status is 1 where one that was asked for is unmeasured."""
     from pytest_vdb.metrics.scoring import evaluate
 
+    _check(options)
     clips, prompts = _clips(options.videos)
-    references = None if options.references is None else _partners(clips, options.references)
     names = _names(options, extra, prompts is not None)
+    references = _references(clips, options, names, extra)
     with _progress(len(clips)) as progress:
         scores = evaluate(
             clips,
@@ -57,6 +58,23 @@ def run(options: argparse.Namespace, extra: Sequence[MetricSpec]) -> int:
         options.json.write_text(json.dumps(as_json(scores), indent=2), encoding="utf-8")
     print(table(scores))
     return int(any(s.value is None for found in scores.scores.values() for s in found))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise BadSetting for paths and devices that cannot be, before minutes of work."""
+    from pytest_vdb.environment import resolve_device
+    from pytest_vdb.options import device
+
+    try:
+        options.device = resolve_device(device(options.device))
+    except BadSetting as error:
+        raise BadSetting(f"vdb score: --device: {error}") from None
+    if options.weights is not None and not options.weights.is_dir():
+        raise BadSetting(f"vdb score: --weights: there is no folder {options.weights}")
+    if options.cache is not None and options.cache.is_file():
+        raise BadSetting(f"vdb score: --cache: {options.cache} is a file; name a folder")
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        raise BadSetting(f"vdb score: --json: there is no folder {options.json.parent}")
 
 
 def _clips(given: Sequence[Path]) -> tuple[list[Path], list[str] | None]:
@@ -79,13 +97,31 @@ def _clips(given: Sequence[Path]) -> tuple[list[Path], list[str] | None]:
     return clips, None
 
 
-def _partners(clips: Sequence[Path], folder: Path) -> list[Path]:
-    """The file of ``folder`` with each clip's name."""
-    partners = [folder / clip.name for clip in clips]
+def _references(
+    clips: Sequence[Path],
+    options: argparse.Namespace,
+    names: Sequence[str],
+    extra: Sequence[MetricSpec],
+) -> list[Path] | None:
+    """The file of each clip's name; all of the folder where metrics of sets alone are asked for."""
+    from pytest_vdb.metrics.registry import Metrics
+
+    if options.references is None:
+        return None
+    known = Metrics(extra)
+    if all(known.find(name).needs == "set" for name in names):
+        return _clips([options.references])[0]
+    if len({clip.name for clip in clips}) < len(clips):
+        raise BadSetting(
+            "vdb score: two videos have the same name, and a reference has its video's name; score "
+            "one folder at a time"
+        )
+    partners = [options.references / clip.name for clip in clips]
     lacking = [path.name for path in partners if not path.is_file()]
     if lacking:
         raise BadSetting(
-            f"vdb score: {folder} has no {', '.join(lacking[:3])}; a reference has its video's name"
+            f"vdb score: {options.references} has no {', '.join(lacking[:3])}; a reference has its "
+            "video's name"
         )
     return partners
 
@@ -144,14 +180,14 @@ def table(scores: Scores) -> str:
 
 
 def as_json(scores: Scores) -> dict[str, Json]:
-    """Every number, in the order of ``videos``; null and a reason where there is none."""
+    """Every number in the order of ``videos``: null, and a reason that is not empty, for none."""
     return {
         "schema": 1,
         "videos": list(scores.videos),
         "metrics": {
             name: {
                 "values": [score.value for score in found],
-                "reasons": [score.reason for score in found if score.value is None],
+                "reasons": [score.reason for score in found],
                 "provenance": scores.provenance[name].to_json(),
             }
             for name, found in scores.scores.items()

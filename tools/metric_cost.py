@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--frames", type=int, default=9, metavar="N", help="of each clip (9)")
-    parser.add_argument("--clips", type=int, default=2, metavar="N", help="1 to 3 (2)")
+    parser.add_argument("--frames", type=int, default=7, metavar="N", help="of each clip (7)")
+    parser.add_argument("--clips", type=int, default=1, metavar="N", help="1 to 3 (1)")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="of both sides (2)")
     parser.add_argument("--print", action="store_true", help="print the block; leave the page")
     parser.add_argument("--memory", type=int, metavar="FRAMES", help=argparse.SUPPRESS)
@@ -123,7 +123,7 @@ def inside_networks() -> Iterator[list[float]]:
     original = engine.Extractor.module
 
     def watched(self: engine.Extractor, network: Any) -> torch.nn.Module:
-        known = network.name in self._loaded
+        known = network in self._loaded
         module = original(self, network)
         if not known:
             module.register_forward_pre_hook(enter)
@@ -212,10 +212,10 @@ def block(
     ]
     told = ", ".join(f"`{name}`" for name in names)
     about = (
-        f"{len(names)} metrics ({told}) of {arguments.clips} clips of {arguments.frames} frames, "
-        f"{SIDE} px: {together:.1f} s in one pass, {apart:.1f} s metric by metric, "
-        f"**{apart / together:.1f} times** as long; {100 * inside:.0f} % of the pass is spent "
-        f"inside networks (medians of {arguments.rounds} rounds)."
+        f"{len(names)} metrics ({told}) of clips of {arguments.frames} frames "
+        f"(n = {arguments.clips}), {SIDE} px: {together:.1f} s in one pass, {apart:.1f} s metric by "
+        f"metric, **{apart / together:.1f} times** as long; {100 * inside:.0f} % of the pass is "
+        f"spent inside networks (medians of {arguments.rounds} rounds)."
     )
     head = ["| frames | peak memory, MiB | over that of 8 frames, MiB |", "|---|---|---|"]
     return "\n".join([about, "", *head, *rows, ""])

@@ -9,6 +9,7 @@ from pytest_vdb.metrics.catalog import (
     audio,
     consistency,
     cuts,
+    flow,
     imaging,
     overall,
     reference,
@@ -124,7 +125,7 @@ WITHOUT_NETWORKS: tuple[MetricSpec, ...] = (
     ),
 )
 
-FAMILIES = (reference, consistency, text, imaging, overall, cuts, audio, sets)
+FAMILIES = (reference, consistency, flow, imaging, text, overall, cuts, audio, sets)
 BUILTIN: tuple[MetricSpec, ...] = (
     *WITHOUT_NETWORKS,
     *(spec for family in FAMILIES for spec in family.METRICS),

@@ -10,8 +10,9 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_vdb.errors import BadSetting, Unmeasured
-from pytest_vdb.metrics.features import Feature
+from pytest_vdb.metrics.features import Feature, unequal, versioned
 from pytest_vdb.metrics.video import Video
 from pytest_vdb.metrics.weights import Network, find
 
@@ -45,7 +46,7 @@ class Extractor:
     dtype: str = "float32"
     batch: int = 8
     cache: Path | None = None
-    _loaded: dict[str, torch.nn.Module] = field(default_factory=dict)
+    _loaded: dict[Network, torch.nn.Module] = field(default_factory=dict)
     _kept: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Extractor:
         Raises Unmeasured for one that needs what is not given, MissingWeights, and UnreadableClip.
         The rows of the others are kept then, and cost nothing when they are asked for again.
         """
-        wanted = {feature.name: feature for feature in features}
+        wanted = unequal(features, "features")
         keys = {name: self._key(f, video, reference, prompt) for name, f in wanted.items()}
         rows = {name: kept for name in wanted if (kept := self._recall(keys[name])) is not None}
         missing = [feature for name, feature in wanted.items() if name not in rows]
@@ -83,10 +84,19 @@ class Extractor:
 
     def module(self, network: Network) -> torch.nn.Module:
         """``network`` on the device; loaded once. Raises MissingWeights and WrongWeights."""
-        if network.name not in self._loaded:
+        if network not in self._loaded:
             module = network.load(find(network, self.weights).path)
-            self._loaded[network.name] = module.eval().requires_grad_(False).to(self.device)
-        return self._loaded[network.name]
+            self._loaded[network] = module.eval().requires_grad_(False).to(self.device)
+        return self._loaded[network]
+
+    @property
+    def label(self) -> str:
+        """Where and in what networks compute: a provenance's device."""
+        return self.device if self.dtype == "float32" else f"{self.device}, {self.dtype}"
+
+    def forget(self) -> None:
+        """Drop the rows that are kept in memory; those on disk stay."""
+        self._kept.clear()
 
     def _pass(
         self, features: list[Feature], video: Video, reference: Video | None
@@ -129,25 +139,31 @@ class Extractor:
         rows = np.asarray(result, dtype=np.float64)
         if rows.ndim != 2:
             raise Unmeasured(f"{feature.name}: rows of shape {rows.shape}; they must be (M, D)")
+        if not np.isfinite(rows).all():
+            raise Unmeasured(
+                f"{feature.name}: a number that is not finite came out, which is no measurement"
+            )
         return rows
 
     def _in_network(self, feature: Feature, *given: Any) -> Any:
         import torch
 
         assert feature.network is not None
+        module = self.module(feature.network)  # loaded as it is, in no reduced precision
         how: Any = nullcontext()
         if self.dtype != "float32":
             how = torch.autocast(torch.device(self.device).type, getattr(torch, self.dtype))
-        with torch.inference_mode(), how:
-            result = feature.rows(self.module(feature.network), *given)
-        return result.double().cpu().numpy() if isinstance(result, torch.Tensor) else result
+        with torch.inference_mode(), _whole_precision(), how:
+            result = feature.rows(module, *given)
+        return result.cpu().double().numpy() if isinstance(result, torch.Tensor) else result
 
     # ------------------------------------------------------------------ what is kept
 
     def _key(
         self, feature: Feature, video: Video, reference: Video | None, prompt: str | None
     ) -> str:
-        of: list[object] = [feature.name, feature.version, feature.of]
+        of: list[object] = [feature.name, feature.version, feature.of, _code(feature.rows)]
+        of += [feature.window, feature.stride, feature.samples, feature.fps]
         if feature.of != "prompt":
             of.append(video.sha256)
         if feature.of.endswith("reference"):
@@ -156,7 +172,9 @@ class Extractor:
             of.append(prompt)
         if feature.network:
             found = find(feature.network, self.weights)
-            of += [feature.network.name, found.sha256, self.device, self.dtype]
+            of += [feature.network.name, found.sha256, self.device, self.dtype, self.batch]
+        if self.cache is not None:
+            of.append(_stack())
         return hashlib.sha256(json.dumps(of).encode()).hexdigest()
 
     def _recall(self, key: str) -> np.ndarray | None:
@@ -166,13 +184,17 @@ class Extractor:
         if path is None or not path.is_file():
             return None
         try:
-            self._kept[key] = np.load(path)
+            self._remember(key, np.load(path))
         except (OSError, ValueError, EOFError):  # half written by somebody who was killed
             return None
         return self._kept[key]
 
-    def _keep(self, key: str, rows: np.ndarray) -> None:
+    def _remember(self, key: str, rows: np.ndarray) -> None:
+        rows.setflags(write=False)  # whoever asks again gets the same array
         self._kept[key] = rows
+
+    def _keep(self, key: str, rows: np.ndarray) -> None:
+        self._remember(key, rows)
         if self.cache is None:
             return
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -219,11 +241,14 @@ class _Taker:
         every, chosen = self.wanted
         if index % every or (chosen is not None and index not in chosen):
             return
-        given = shared.tensors if self.feature.network else shared.arrays
-        self.frames.append(given if self.feature.of == "reference" else given[:1])
         feature = self.feature
-        if len(self.frames) == (self.extractor.batch - 1) * feature.stride + feature.window:
-            self._flush()
+        try:
+            given = shared.tensors if feature.network else shared.arrays
+            self.frames.append(given if feature.of == "reference" else given[:1])
+            if len(self.frames) == (self.extractor.batch - 1) * feature.stride + feature.window:
+                self._flush()
+        except Exception as error:
+            self.failure = error
 
     def _flush(self) -> None:
         """Rows of the whole windows at hand; the frames that later windows share stay."""
@@ -233,16 +258,23 @@ class _Taker:
             return
         last = (windows - 1) * feature.stride + feature.window
         columns = [_stacked(list(column)) for column in zip(*self.frames[:last], strict=True)]
-        try:
-            self.rows.append(self.extractor.compute(feature, *columns))
-        except Exception as error:
-            self.failure = error
+        rows = self.extractor.compute(feature, *columns)
+        expected = (windows, self.rows[0].shape[1] if self.rows else rows.shape[1])
+        if rows.shape != expected:
+            raise Unmeasured(
+                f"{feature.name}: {windows} windows gave rows of shape {rows.shape}; give one row "
+                f"for each: {expected}"
+            )
+        self.rows.append(rows)
         self.frames = self.frames[windows * feature.stride :]
 
     def finish(self) -> np.ndarray | Exception:
         """All rows, or why there are none."""
-        if not self.failure:
-            self._flush()
+        try:
+            if not self.failure:
+                self._flush()
+        except Exception as error:
+            self.failure = error
         if self.failure or self.rows:
             return self.failure or np.concatenate(self.rows)
         length = "one frame" if len(self.frames) == 1 else f"{len(self.frames)} frames"
@@ -250,6 +282,33 @@ class _Taker:
             f"{self.feature.name} is of {self.feature.window} frames together, and this is "
             f"a video of {length}; it needs num_frames={self.feature.window}"
         )
+
+
+def _code(rows: Any) -> str:
+    """Which function it is, as far as a name can say."""
+    path = getattr(rows, "path", None)
+    return str(path or f"{rows.__module__}:{getattr(rows, '__qualname__', type(rows).__name__)}")
+
+
+@cache
+def _stack() -> str:
+    """The versions of what rows on disk were computed with."""
+    names = ("pytest-vdb", "numpy", "scipy", "torch", "torchmetrics", "av", "imageio-ffmpeg")
+    return ", ".join(map(versioned, names))
+
+
+@contextmanager
+def _whole_precision() -> Iterator[None]:
+    """float32 means float32, also on a GPU that would rather round to TF32."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _stacked(frames: list[Any]) -> Any:

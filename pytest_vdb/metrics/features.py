@@ -7,7 +7,7 @@ code is imported when it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +69,30 @@ class Feature:
             bool(self.samples and self.fps),
             "samples and fps are two ways to take frames; give one of them",
         )
+        yield self.samples < 0 or self.fps < 0, "samples and fps are 0 (all frames) or more"
         yield not callable(self.rows), "rows is not callable; give the function itself"
 
     @property
     def of_frames(self) -> bool:
         """Whether it is computed in the pass over the frames."""
         return self.of in ("frames", "reference")
+
+
+def unequal(named: Iterable[Any], what: str) -> dict[str, Any]:
+    """By name. Raises BadSetting for two of one name that are not the same: one would pass for the
+    other."""
+    found: dict[str, Any] = {}
+    for one in named:
+        if found.setdefault(one.name, one) != one:
+            raise BadSetting(f"two {what} are called {one.name!r}; give one of them another name")
+    return found
+
+
+def versioned(package: str) -> str:
+    """``"numpy 2.4.6"``, or that it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package}, which is not installed"

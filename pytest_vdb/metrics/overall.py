@@ -72,7 +72,7 @@ def prepare(frames: torch.Tensor, side: int = 224) -> torch.Tensor:
     The shorter side bicubic **without** antialiasing, whole grey levels, then the middle: VBench's
     transform, whose numbers would move with a better filter.
     """
-    whole = resize_shorter(frames, side, "bicubic", antialias=False).round()
+    whole = resize_shorter(frames, side, "bicubic", antialias=False).round().clamp(0, 255)
     return normalize(center_crop(whole, side), CLIP_MEAN, CLIP_STD)
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured, nearest
-from pytest_vdb.metrics.features import Feature
+from pytest_vdb.metrics.features import Feature, unequal, versioned
 from pytest_vdb.metrics.weights import Network
 from pytest_vdb.records import Kind, Provenance
 
@@ -115,6 +115,10 @@ class MetricSpec:
         of_rows = self.needs in ("audio", "audio_reference", "set")
         yield of_rows and not self.features, f"needs={self.needs!r} without features; give them"
         yield (
+            self.needs == "set" and len(self.features) != 1,
+            "needs='set' goes with one feature, whose rows of all videos are one set",
+        )
+        yield (
             self.needs == "latent" and bool(self.features),
             "features are of videos, and needs='latent' compares latents; give one of the two",
         )
@@ -122,7 +126,9 @@ class MetricSpec:
 
     def provenance(self, device: str = "cpu", weights: str | None = None) -> Provenance:
         """What a value carries: ``weights`` are `digests`; ``package`` gets its version."""
-        return Provenance(self.how, self.version, weights, device, _versioned(self.package))
+        return Provenance(
+            self.how, self.version, weights, device, versioned(self.package) if self.package else ""
+        )
 
     def digests(self, folder: Path | None = None) -> str | None:
         """``name sha256, ...`` of its networks' files, None without networks.
@@ -152,6 +158,9 @@ class Metrics:
                     f"{spec.summary!r}; give the one from pytest_vdb_metrics another name"
                 )
             self._specs[spec.name] = spec
+        features = [feature for spec in self._specs.values() for feature in spec.features]
+        unequal(features, "features")
+        unequal((f.network for f in features if f.network), "networks")
 
     def __iter__(self) -> Iterator[MetricSpec]:
         return iter(self._specs.values())
@@ -199,21 +208,21 @@ def evaluate(
     Raises Unmeasured, with the reason, where there is no such number; a failure never becomes a 0.
     """
     if spec.needs == "latent":
-        return _number(spec, spec.compute(*_pair(spec, "latent", latent, reference_latent)))
+        return number(spec, spec.compute(*_pair(spec, "latent", latent, reference_latent)))
     if spec.needs == "set":
         raise Unmeasured(f"{spec.name} is of a set of videos, not of one; {SETS}")
     if spec.features:
         rows = _rows(spec, frames, prompt, reference, extractor)
-        return _number(spec, spec.compute(*rows))
+        return number(spec, spec.compute(*rows))
     video, against = _whole(frames), _whole(reference)
     require_video(spec.name, video)
     if spec.needs == "frames":
-        return _number(spec, spec.compute(video))
+        return number(spec, spec.compute(video))
     if spec.needs == "prompt":
-        return _number(spec, spec.compute(video, _text(spec, prompt)))
+        return number(spec, spec.compute(video, _text(spec, prompt)))
     pair = _pair(spec, "video", video, against)
     require_video(spec.name, pair[1])
-    return _number(spec, spec.compute(*pair))
+    return number(spec, spec.compute(*pair))
 
 
 def evaluate_set(
@@ -228,13 +237,20 @@ def evaluate_set(
     does, and below ``spec.minimum`` videos on either side.
     """
     for what, given in (("videos", videos), ("reference videos", references)):
-        if len(given) < spec.minimum:
-            raise Unmeasured(
-                f"{spec.name}: {len(given)} {what}, and fewer than {spec.minimum} say nothing "
-                "about a distribution; give more prompts or seeds"
-            )
+        require_enough(spec, len(given), what)
     sides = [[_rows(spec, v, None, None, extractor) for v in side] for side in (videos, references)]
-    return _number(spec, spec.compute(*(_stacked(side) for side in sides)))
+    return number(spec, spec.compute(*(_stacked(side) for side in sides)))
+
+
+def require_enough(spec: MetricSpec, count: int, what: str) -> None:
+    """Raise Unmeasured below the videos that a metric of a set needs."""
+    if count == 0 and spec.minimum:
+        raise Unmeasured(f"{spec.name}: no {what}; give {spec.minimum} or more")
+    if count < spec.minimum:
+        raise Unmeasured(
+            f"{spec.name}: {count} {what}, and fewer than {spec.minimum} say nothing about a "
+            "distribution; give more prompts or seeds"
+        )
 
 
 def _stacked(side: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -330,7 +346,8 @@ def _text(spec: MetricSpec, prompt: str | None) -> str:
     return prompt
 
 
-def _number(spec: MetricSpec, result: object) -> float:
+def number(spec: MetricSpec, result: object) -> float:
+    """``result`` as a finite number inside the metric's range. Raises Unmeasured."""
     try:
         value = float(result)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -346,14 +363,3 @@ def _number(spec: MetricSpec, result: object) -> float:
             "either the computation or the declared range is wrong"
         )
     return value
-
-
-def _versioned(package: str) -> str:
-    if not package:
-        return ""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package}, which is not installed"

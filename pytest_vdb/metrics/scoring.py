@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,11 @@ def evaluate(
     from pytest_vdb.metrics.engine import Extractor
     from pytest_vdb.metrics.video import Video
 
+    if isinstance(metrics, str) or getattr(videos, "ndim", 5) != 5:
+        raise BadSetting(
+            "evaluate takes a list of videos and a list of metrics' names: "
+            "evaluate([video], ['sharpness'])"
+        )
     known = Metrics(extra)
     specs = [known.find(name) for name in dict.fromkeys(metrics)]
     given = [Video.of(video) for video in videos]
@@ -105,6 +111,8 @@ def evaluate(
         _prepare(extractor, specs, video, paired[index])
         for spec in singly:
             found[spec.name].append(_score(spec, video, paired[index], texts[index], extractor))
+        if len(singly) == len(specs):
+            extractor.forget()  # rows of a set are needed at the end
         if progress is not None:
             progress(index + 1, len(given))
     for spec in specs:
@@ -131,10 +139,8 @@ def _prepare(
         if _guarded(spec.digests, extractor.weights).reason:
             continue
         wanted |= {feature.name: feature for feature in spec.features if feature.of_frames}
-    try:
+    with suppress(Exception):
         extractor.rows(wanted.values(), video, reference)
-    except VdbError:
-        return
 
 
 def _score(
@@ -165,7 +171,7 @@ def _provenance(spec: MetricSpec, extractor: Extractor) -> Provenance:
         weights = spec.digests(extractor.weights)
     except VdbError:
         weights = None
-    return spec.provenance(extractor.device, weights)
+    return spec.provenance(extractor.label if spec.networks else "cpu", weights)
 
 
 def _listed(what: str, given: Sequence[Any] | None, videos: Sequence[Video]) -> Sequence[Any]:

@@ -19,7 +19,13 @@ from torchmetrics import Metric
 
 from pytest_vdb.errors import Unmeasured
 from pytest_vdb.metrics.engine import Extractor
-from pytest_vdb.metrics.registry import Metrics, MetricSpec, evaluate
+from pytest_vdb.metrics.registry import (
+    Metrics,
+    MetricSpec,
+    evaluate,
+    number,
+    require_enough,
+)
 from pytest_vdb.metrics.video import Video
 
 Given = np.ndarray | torch.Tensor | Video | Path | str
@@ -38,10 +44,18 @@ class _OfSpec(Metric):
     def __init__(self, *, weights: Path | str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.weights = None if weights is None else Path(weights)
+        self._extractor: Extractor | None = None
 
     @property
     def extractor(self) -> Extractor:
-        return Extractor(weights=self.weights, device=str(self.device))
+        """Keeps the networks loaded, on the device where this metric is."""
+        if self._extractor is None or self._extractor.device != str(self.device):
+            self._extractor = Extractor(weights=self.weights, device=str(self.device))
+        self._extractor.forget()
+        return self._extractor
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_extractor": None}
 
 
 class VideoMetric(_OfSpec):
@@ -69,8 +83,8 @@ class VideoMetric(_OfSpec):
         sequence of B texts. A latent metric takes one latent, of any shape. Raises Unmeasured as
         `evaluate` does.
         """
-        for number in self._numbers(_array(video), _array(reference), prompt):
-            self.values.append(torch.tensor([number], dtype=torch.float64))
+        for value in self._numbers(_array(video), _array(reference), prompt):
+            self.values.append(torch.tensor([value], dtype=torch.float64, device=self.device))
 
     def compute(self) -> torch.Tensor:
         """The mean, float64, no dimensions. Raises Unmeasured before the first update."""
@@ -123,18 +137,16 @@ class SetMetric(_OfSpec):
         ):
             for one in [] if given is None else _batch(_array(given)):
                 found = extractor.rows([feature], Video.of(one))[feature.name]
-                rows.append(torch.from_numpy(found))
+                rows.append(torch.from_numpy(found.copy()).to(self.device))
                 self.counts[side] += 1
 
     def compute(self) -> torch.Tensor:
         """Float64, no dimensions. Raises Unmeasured below ``spec.minimum`` videos on a side."""
-        for count, what in zip(self.counts.tolist(), ("videos", "references"), strict=True):
-            if count < self.spec.minimum:
-                raise Unmeasured(
-                    f"{self.spec.name}: {count} {what}; it needs {self.spec.minimum} of each"
-                )
-        sides = (torch.cat(_listed(rows)).numpy() for rows in (self.rows, self.reference_rows))
-        return torch.tensor(self.spec.compute(*sides), dtype=torch.float64)
+        for count, what in zip(self.counts.tolist(), ("videos", "reference videos"), strict=True):
+            require_enough(self.spec, count, what)
+        both = (torch.cat(_listed(rows)).cpu() for rows in (self.rows, self.reference_rows))
+        result = number(self.spec, self.spec.compute(*(rows.numpy() for rows in both)))
+        return torch.tensor(result, dtype=torch.float64)
 
 
 @cache

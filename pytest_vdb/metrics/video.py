@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_vdb.errors import BadSetting, Unmeasured
+from pytest_vdb.errors import BadSetting, Unmeasured, UnreadableClip
 from pytest_vdb.models import clips
 
 
@@ -98,13 +98,18 @@ class Video:
     def sha256(self) -> str:
         digest = hashlib.sha256(repr(self._fps).encode())
         if self.path is not None:
-            with self.path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            try:
+                with self.path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise UnreadableClip(f"{self.path} cannot be read: {error.strerror}") from None
         else:
             assert self._array is not None
             digest.update(repr((self._array.shape, self._array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(self._array).data)
         if self._audio is not None:
-            digest.update(repr(self._audio.rate).encode())
+            samples = self._audio.samples
+            facts = (self._audio.rate, samples.shape, samples.dtype.str)
+            digest.update(repr(facts).encode())
             digest.update(np.ascontiguousarray(self._audio.samples).data)
         return digest.hexdigest()

@@ -46,7 +46,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Found:
-    """The first file of a network, and its digest: what a number's provenance names."""
+    """The first file of a network, and the digest that a number's provenance names.
+
+    ``sha256`` is that of the file; of several files, of a line for each: its name and its sha256.
+    """
 
     path: Path
     sha256: str
@@ -72,6 +75,11 @@ def find(network: Network, folder: Path | None = None) -> Found:
             f"{path} is not the file that {network.name} is defined by: its sha256 is {digest} and "
             f"begins with {network.sha256} in the catalog; {how_to_get(network)}"
         )
+    rest = [path.with_name(name) for name in network.files[1:]]
+    if rest:
+        lines = [f"{file.name} {_sha256(file, file.stat().st_mtime_ns)}\n" for file in rest]
+        whole = "".join([f"{path.name} {digest}\n", *lines])
+        digest = hashlib.sha256(whole.encode()).hexdigest()
     return Found(path, digest)
 
 

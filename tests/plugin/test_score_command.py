@@ -89,6 +89,9 @@ def test_what_is_unmeasured_says_why_and_is_the_exit_status(
         (["."], "has no video"),
         (["clips", "--metrics", "sharpnes"], "no metric 'sharpnes'"),
         (["clips", "--metrics", "sharpness", "--batch", "0"], "batch=0"),
+        (["clips", "--metrics", "sharpness", "--device", "tpu"], "--device: 'tpu' is no device"),
+        (["clips", "--metrics", "sharpness", "--weights", "none"], "there is no folder none"),
+        (["clips", "--metrics", "sharpness", "--json", "no/x.json"], "there is no folder no"),
         (["clips", "--metrics", "sharpness", "--dtype", "fp8"], "dtype='fp8'"),
     ],
 )

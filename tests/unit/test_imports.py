@@ -92,7 +92,10 @@ LIGHT = [
     *("metrics", "metrics.registry", "metrics.builtin", "metrics.features", "metrics.weights"),
     *("metrics.scoring", "metrics.listing", "metrics.vbench", "score_command"),
     *(f"metrics.catalog.{name}" for name in ("reference", "consistency", "text", "imaging")),
-    *(f"metrics.catalog.{name}" for name in ("overall", "cuts", "audio", "sets", "routing")),
+    *(
+        f"metrics.catalog.{name}"
+        for name in ("overall", "cuts", "flow", "audio", "sets", "routing")
+    ),
     *("report.rows", "report.terminal"),
 ]
 

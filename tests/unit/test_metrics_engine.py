@@ -105,6 +105,8 @@ def test_a_network_sees_each_frame_once_and_its_rows_are_kept(
     again = extractor.rows([feature], Video(CLIP.copy()))["embedding"]  # equal frames
     assert sum(seen) == 11
     assert again is first
+    with pytest.raises(ValueError, match="read-only"):
+        again += 1
     extractor.rows([feature], Video(CLIP[::-1]))
     assert sum(seen) == 22
     assert len(LOADS) == 1

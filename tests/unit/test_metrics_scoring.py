@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,27 @@ from pytest_vdb.models.clips import write_webp
 
 VIDEOS = np.random.Generator(np.random.PCG64(1)).integers(0, 256, (3, 5, 16, 16, 3), np.uint8)
 NAMES = ["sharpness", "temporal_flickering", "motion_energy", "ssim", "psnr_worst_frame", "mad"]
+
+
+def gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return abs(float(ours.mean() - theirs.mean()))
+
+
+BRIGHTNESS = Feature("brightness", lambda frames: frames.reshape(len(frames), -1).mean(1)[:, None])
+GAP = MetricSpec(
+    name="gap",
+    unit="grey levels",
+    direction="lower",
+    kind=Kind.DISTANCE,
+    needs="set",
+    version="1",
+    range=(0.0, 255.0),
+    summary="of means",
+    how="difference of means",
+    compute=gap,
+    features=(BRIGHTNESS,),
+    minimum=3,
+)
 
 
 def test_the_numbers_are_those_of_each_metric_alone() -> None:
@@ -89,7 +111,58 @@ def test_a_third_party_s_metric_may_raise_anything() -> None:
     assert scores.scores["mine"][0].reason == "ZeroDivisionError: on purpose"
 
 
+@pytest.mark.parametrize("name", ["nowhere.mp4", "."])
+def test_a_file_that_is_none_is_named_and_loses_nothing(name: str) -> None:
+    scores = metrics.evaluate([name, VIDEOS[0]], ["sharpness", "motion_energy"])
+    for found in scores.scores.values():
+        assert f"{name} cannot be read" in found[0].reason
+        assert found[1].value is not None
+
+
+def broken_rows(frames: np.ndarray) -> np.ndarray:
+    raise ZeroDivisionError("on purpose")
+
+
+def test_a_feature_that_fails_or_is_no_number_loses_no_other_score() -> None:
+    odd = {
+        "raises": (broken_rows, "ZeroDivisionError"),
+        "nan": (lambda frames: np.full((len(frames), 1), np.nan), "not finite"),
+        "short": (lambda frames: np.zeros((1, 1)), "5 windows gave rows of shape"),
+    }
+    extra = [
+        MetricSpec(
+            name=name,
+            unit="score",
+            direction="higher",
+            kind=Kind.SCORE,
+            needs="frames",
+            version="1",
+            range=(0.0, 1.0),
+            summary=name,
+            how=name,
+            compute=np.mean,
+            features=(Feature(name, rows),),
+        )
+        for name, (rows, _) in odd.items()
+    ]
+    scores = metrics.evaluate(VIDEOS, [*odd, "sharpness"], extra=extra)
+    assert None not in {score.value for score in scores.scores["sharpness"]}
+    for name, (_, reason) in odd.items():
+        assert all(s.value is None and reason in s.reason for s in scores.scores[name])
+
+
+def test_two_features_of_one_name_are_refused() -> None:
+    mine = Feature("sharpness", lambda frames: frames[:, 0, 0, :1])
+    spec = replace(GAP, name="mine", features=(mine,))
+    with pytest.raises(BadSetting, match="two features are called 'sharpness'"):
+        metrics.evaluate(VIDEOS, ["sharpness", "mine"], extra=[spec])
+
+
 def test_mistakes_are_told() -> None:
+    with pytest.raises(BadSetting, match="a list of videos"):
+        metrics.evaluate(VIDEOS[0], ["sharpness"])
+    with pytest.raises(BadSetting, match="a list of videos"):
+        metrics.evaluate(VIDEOS, "sharpness")
     with pytest.raises(UnknownMetric, match="sharpness"):
         metrics.evaluate(VIDEOS, ["sharpnes"])
     with pytest.raises(BadSetting, match="3 videos and 2 prompts"):
@@ -102,27 +175,6 @@ def test_progress_counts_videos() -> None:
     told: list[tuple[int, int]] = []
     metrics.evaluate(VIDEOS, ["sharpness"], progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
-
-
-def gap(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return abs(float(ours.mean() - theirs.mean()))
-
-
-BRIGHTNESS = Feature("brightness", lambda frames: frames.reshape(len(frames), -1).mean(1)[:, None])
-GAP = MetricSpec(
-    name="gap",
-    unit="grey levels",
-    direction="lower",
-    kind=Kind.DISTANCE,
-    needs="set",
-    version="1",
-    range=(0.0, 255.0),
-    summary="of means",
-    how="difference of means",
-    compute=gap,
-    features=(BRIGHTNESS,),
-    minimum=3,
-)
 
 
 def test_a_metric_of_a_set_has_one_score_and_no_order() -> None:
@@ -142,7 +194,7 @@ def test_a_set_that_is_too_small_says_nothing() -> None:
     assert "gap: 2 videos, and fewer than 3" in scores.scores["gap"][0].reason
     metric = stateful.metric_class(GAP)()
     metric.update(VIDEOS, VIDEOS[:1])
-    with pytest.raises(Unmeasured, match="gap: 1 references; it needs 3"):
+    with pytest.raises(Unmeasured, match="gap: 1 reference videos, and fewer than 3"):
         metric.compute()
     with pytest.raises(Unmeasured, match="gap is of a set of videos"):
         evaluate_one(GAP, VIDEOS[0], reference=VIDEOS[1])
