@@ -254,11 +254,12 @@ class Bench:
 
     def _values(self, spec: MetricSpec, run: Run, baseline: Baseline | None) -> tuple[Value, ...]:
         """One number a sample; of a metric of a set, one for the run."""
-        if spec.needs == "set":
+        if spec.of_set:
             from pytest_vdb.metrics.registry import evaluate_set
 
             ours = [self.video(sample) for sample in run.samples]
-            theirs = [self._inputs(spec, sample, baseline)["reference"] for sample in run.samples]
+            stored = run.samples if spec.compares else ()
+            theirs = [self._inputs(spec, sample, baseline)["reference"] for sample in stored]
             number = self._guarded(spec, evaluate_set, ours, theirs)
             return (Value("", None, number),)
         values = []

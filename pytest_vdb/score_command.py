@@ -109,7 +109,7 @@ def _references(
     if options.references is None:
         return None
     known = Metrics(extra)
-    if all(known.find(name).needs == "set" for name in names):
+    if all(known.find(name).of_set for name in names):
         return _clips([options.references])[0]
     if len({clip.name for clip in clips}) < len(clips):
         raise BadSetting(

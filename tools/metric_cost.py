@@ -213,8 +213,8 @@ def block(
     told = ", ".join(f"`{name}`" for name in names)
     about = (
         f"{len(names)} metrics ({told}) of clips of {arguments.frames} frames "
-        f"(n = {arguments.clips}), {SIDE} px: {together:.1f} s in one pass, {apart:.1f} s metric by "
-        f"metric, **{apart / together:.1f} times** as long; {100 * inside:.0f} % of the pass is "
+        f"(n = {arguments.clips}), {SIDE} px: {together:.1f} s in one pass, {apart:.1f} s metric "
+        f"by metric, **{apart / together:.1f} times** as long; {100 * inside:.0f} % of the pass is "
         f"spent inside networks (medians of {arguments.rounds} rounds)."
     )
     head = ["| frames | peak memory, MiB | over that of 8 frames, MiB |", "|---|---|---|"]

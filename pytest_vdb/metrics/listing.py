@@ -13,7 +13,7 @@ from pytest_vdb.records import Json
 from pytest_vdb.units import plain
 
 PLACES = {"frames": "", "reference": "baseline's video", "latent": "baseline's latent"}
-PLACES |= {"audio_reference": "baseline's audio", "set": "baseline's videos"}
+PLACES |= {"audio_reference": "baseline's audio", "set": "baseline's videos", "own_set": "a set"}
 
 
 def available(spec: MetricSpec, folder: Path | None = None) -> tuple[str, str]:
@@ -71,7 +71,7 @@ def as_json(specs: Sequence[MetricSpec], folder: Path | None = None) -> list[dic
             "better": spec.direction,
             "kind": str(spec.kind),
             "needs": PLACES.get(spec.needs) or spec.needs,
-            "videos": spec.minimum if spec.needs == "set" else None,
+            "videos": spec.minimum if spec.of_set else None,
             "sees": list(spec.sees),
             "version": spec.version,
             "networks": [f"{n.name} ({n.licence}, {n.url})" for n in spec.networks],

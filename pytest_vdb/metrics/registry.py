@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pytest_vdb.metrics.engine import Extractor
     from pytest_vdb.metrics.video import Video
 
-NEEDS = ("frames", "prompt", "reference", "latent", "audio", "audio_reference", "set")
+SETS = ("set", "own_set")
+NEEDS = ("frames", "prompt", "reference", "latent", "audio", "audio_reference", *SETS)
 COMPARES = ("reference", "latent", "audio_reference", "set")
-SETS = "use pytest_vdb.metrics.evaluate(videos, references=...) or vdb score --references"
+OF_A_SET = "use pytest_vdb.metrics.evaluate(videos, references=...) or vdb score --references"
 NAME = r"[a-z][a-z0-9_]*(\[[a-z0-9_]+\])?"
 SLACK = 1e-6
 """How far, relative to a bound, a value may lie outside its range: rounding, no more."""
@@ -46,6 +47,7 @@ class MetricSpec:
     - ``"audio"``, ``"audio_reference"``: by ``features`` alone
     - ``"set"``: ``compute(rows, reference rows)`` of a whole set of videos and of the baseline's:
       one number for both; from ``minimum`` videos on
+    - ``"own_set"``: ``compute(rows)`` of the set alone
 
     With ``features``, ``compute`` gets the rows (M, D) of each of them instead, float64, in their
     order: they are computed once a video and shared with other metrics.
@@ -87,6 +89,11 @@ class MetricSpec:
         return self.needs in COMPARES
 
     @property
+    def of_set(self) -> bool:
+        """Whether it is one number for many videos."""
+        return self.needs in SETS
+
+    @property
     def networks(self) -> tuple[Network, ...]:
         """The pretrained networks that it needs."""
         return tuple(dict.fromkeys(f.network for f in self.features if f.network))
@@ -112,11 +119,11 @@ class MetricSpec:
             not self.range[0] < self.range[1],
             f"range={self.range!r}; write (lowest, highest), with math.inf where there is no bound",
         )
-        of_rows = self.needs in ("audio", "audio_reference", "set")
+        of_rows = self.needs in ("audio", "audio_reference")
         yield of_rows and not self.features, f"needs={self.needs!r} without features; give them"
         yield (
-            self.needs == "set" and len(self.features) != 1,
-            "needs='set' goes with one feature, whose rows of all videos are one set",
+            self.of_set and len(self.features) != 1,
+            f"needs={self.needs!r} goes with one feature, whose rows of all videos are one set",
         )
         yield (
             self.needs == "latent" and bool(self.features),
@@ -209,8 +216,8 @@ def evaluate(
     """
     if spec.needs == "latent":
         return number(spec, spec.compute(*_pair(spec, "latent", latent, reference_latent)))
-    if spec.needs == "set":
-        raise Unmeasured(f"{spec.name} is of a set of videos, not of one; {SETS}")
+    if spec.of_set:
+        raise Unmeasured(f"{spec.name} is of a set of videos, not of one; {OF_A_SET}")
     if spec.features:
         rows = _rows(spec, frames, prompt, reference, extractor)
         return number(spec, spec.compute(*rows))
@@ -231,15 +238,16 @@ def evaluate_set(
     references: Sequence[np.ndarray | Video],
     extractor: Extractor | None = None,
 ) -> float:
-    """``spec``, which needs a set, of ``videos`` against ``references``: one number for all.
+    """``spec``, which is of a set, of ``videos`` against ``references``: one number for all.
 
     Neither their order nor how many there are of each matters. Raises Unmeasured as `evaluate`
     does, and below ``spec.minimum`` videos on either side.
     """
-    for what, given in (("videos", videos), ("reference videos", references)):
-        require_enough(spec, len(given), what)
-    sides = [[_rows(spec, v, None, None, extractor) for v in side] for side in (videos, references)]
-    return number(spec, spec.compute(*(_stacked(side) for side in sides)))
+    given = {"videos": videos} | ({"reference videos": references} if spec.compares else {})
+    for what, side in given.items():
+        require_enough(spec, len(side), what)
+    rows = [[_rows(spec, v, None, None, extractor) for v in side] for side in given.values()]
+    return number(spec, spec.compute(*map(_stacked, rows)))
 
 
 def require_enough(spec: MetricSpec, count: int, what: str) -> None:

@@ -97,7 +97,7 @@ def evaluate(
     given = [Video.of(video) for video in videos]
     against = None if references is None else [Video.of(video) for video in references]
     texts = _listed("prompts", prompts, given)
-    singly = [spec for spec in specs if spec.needs != "set"]
+    singly = [spec for spec in specs if not spec.of_set]
     paired = _listed("references", against if any(s.compares for s in singly) else None, given)
     extractor = Extractor(
         weights=None if weights is None else Path(weights),
@@ -116,7 +116,7 @@ def evaluate(
         if progress is not None:
             progress(index + 1, len(given))
     for spec in specs:
-        if spec.needs == "set":
+        if spec.of_set:
             found[spec.name].append(_guarded(evaluate_set, spec, given, against or [], extractor))
     return Scores(
         tuple(video.name for video in given),
@@ -134,7 +134,7 @@ def _prepare(
     """One pass for all metrics whose weights are here; what fails is told metric by metric."""
     wanted: dict[str, Feature] = {}
     for spec in specs:
-        if spec.compares and spec.needs != "set" and reference is None:
+        if spec.compares and not spec.of_set and reference is None:
             continue
         if _guarded(spec.digests, extractor.weights).reason:
             continue

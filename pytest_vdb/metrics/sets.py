@@ -155,8 +155,8 @@ def kid(rows: np.ndarray, reference: np.ndarray) -> float:
     return kernel_distance(_pooled(rows), _pooled(reference))
 
 
-def inception_score_of_rows(rows: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """`inception_score` of the logits in the rows of `inception_rows`; nothing is compared."""
+def inception_score_of_rows(rows: np.ndarray) -> float:
+    """`inception_score` of the logits in the rows of `inception_rows`."""
     from scipy.special import softmax
 
     return inception_score(softmax(np.asarray(rows, np.float64)[:, _POOLED:], axis=1))

@@ -142,10 +142,13 @@ class SetMetric(_OfSpec):
 
     def compute(self) -> torch.Tensor:
         """Float64, no dimensions. Raises Unmeasured below ``spec.minimum`` videos on a side."""
-        for count, what in zip(self.counts.tolist(), ("videos", "reference videos"), strict=True):
+        sides = {"videos": self.rows, "reference videos": self.reference_rows}
+        if not self.spec.compares:
+            sides.pop("reference videos")
+        for count, what in zip(self.counts.tolist(), sides, strict=False):
             require_enough(self.spec, count, what)
-        both = (torch.cat(_listed(rows)).cpu() for rows in (self.rows, self.reference_rows))
-        result = number(self.spec, self.spec.compute(*(rows.numpy() for rows in both)))
+        rows = [torch.cat(_listed(side)).cpu().numpy() for side in sides.values()]
+        result = number(self.spec, self.spec.compute(*rows))
         return torch.tensor(result, dtype=torch.float64)
 
 
@@ -161,7 +164,7 @@ def metric_class(spec: MetricSpec) -> type[_OfSpec]:
         "__doc__": spec.summary,
         "__module__": __name__,
     }
-    kind = SetMetric if spec.needs == "set" else VideoMetric
+    kind = SetMetric if spec.of_set else VideoMetric
     return type(class_name(spec), (kind,), body)
 
 

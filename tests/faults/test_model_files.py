@@ -8,7 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -183,50 +184,85 @@ server.serve_forever()
 """
 
 OPEN = """
-import json, sys
-from pytest_vdb.models.open import open_source
-from pytest_vdb.records import ModelSpec
-said = {}
-for location in sys.argv[1:]:
+import json, os, sys
+import torch._dynamo  # what takes seconds and does not read the environment; the hub's library does
+assert "huggingface_hub" not in sys.modules
+
+def said(location):
+    from pytest_vdb.models.open import open_source
+    from pytest_vdb.records import ModelSpec
     location, _, revision = location.partition("@")
     try:
         open_source(ModelSpec("mine", "diffusers", location, revision))
     except Exception as exc:
-        said[location] = [type(exc).__name__, str(exc)]
-print(json.dumps(said))
+        return location, [type(exc).__name__, str(exc)]
+
+for file, env, locations in json.loads(sys.argv[1]):
+    pid = os.fork()
+    if pid == 0:
+        os.environ.update(env)
+        with open(file, "w") as out:
+            json.dump(dict(map(said, locations)), out)
+        os._exit(0)
+    os.waitpid(pid, 0)
 """
 
+HUB = ("THUDM/CogVideoX-2B", "org/private", "org/gated", "org/broken", "org/revised@v9")
 
-def errors(home: Path, *locations: str, **env: str) -> dict[str, tuple[str, str]]:
-    """What opening each hub id raises, in a process of its own: class and message."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, *locations],
-        env={**kept, "HF_HOME": str(home), **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return {k: (v[0], v[1]) for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
+
+@dataclass
+class Refused:
+    """What opening hub ids raises in one environment: class and message by id."""
+
+    home: Path
+    endpoint: str
+    errors: dict[str, tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def refusals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[str, str]]]:
-    """What a hub's answers become; the hub is a real server in a process of its own."""
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
+    """By hub: one that answers (a real server), one that cannot be reached, and none (offline).
+
+    Each in a process of its own, which nothing else has told where the hub is.
+    """
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         port = server.stdout.readline().strip()
-        yield errors(
-            tmp_path_factory.mktemp("home"),
-            *("THUDM/CogVideoX-2B", "org/private", "org/gated", "org/broken"),
-            *("org/revised@v9", "org/empty", "org/evil"),
-            HF_ENDPOINT=f"http://127.0.0.1:{port}",
-        )
+        with socket.socket() as taken:  # bound and not listening: connections are refused
+            taken.bind(("127.0.0.1", 0))
+            asked = {
+                "answers": (port, (*HUB, "org/empty", "org/evil")),
+                "unreachable": (str(taken.getsockname()[1]), ("THUDM/CogVideoX-2b@main",)),
+                "offline": ("", ("org/model",)),
+            }
+            cases, homes = [], {name: tmp_path_factory.mktemp("home") for name in asked}
+            for name, (port, locations) in asked.items():
+                where = {"HF_ENDPOINT": f"http://127.0.0.1:{port}"} if port else OFFLINE
+                env = {"HF_HOME": str(homes[name]), **where}
+                cases.append((str(homes[name] / "said.json"), env, locations))
+            done = subprocess.run(
+                [sys.executable, "-c", OPEN, json.dumps(cases)],
+                env={k: v for k, v in os.environ.items() if not k.startswith("HF_")},
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
     finally:
         server.kill()
         server.wait()
+    assert done.returncode == 0, done.stderr
+    return {
+        name: Refused(
+            home,
+            f"http://127.0.0.1:{asked[name][0]}",
+            {k: (v[0], v[1]) for k, v in json.loads((home / "said.json").read_text()).items()},
+        )
+        for name, home in homes.items()
+    }
+
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 @pytest.mark.parametrize(
@@ -242,30 +278,29 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tup
     ],
 )
 def test_what_a_hub_answers(
-    refusals: dict[str, tuple[str, str]], location: str, kind: str, words: tuple[str, ...]
+    refused: dict[str, Refused], location: str, kind: str, words: tuple[str, ...]
 ) -> None:
-    name, message = refusals[location]
+    name, message = refused["answers"].errors[location]
     assert name == kind, message
     for word in words:
         assert word in message
 
 
-def test_a_hub_that_cannot_be_reached_is_not_the_model_s_fault(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # bound and not listening: connections are refused
-        taken.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        name, message = errors(tmp_path, "THUDM/CogVideoX-2b@main", HF_ENDPOINT=endpoint)[
-            "THUDM/CogVideoX-2b"
-        ]
+def test_a_hub_that_cannot_be_reached_is_not_the_model_s_fault(
+    refused: dict[str, Refused],
+) -> None:
+    hub = refused["unreachable"]
+    name, message = hub.errors["THUDM/CogVideoX-2b"]
     assert name == "InfraError"
-    assert f"the hub at {endpoint} cannot be reached" in message
+    assert f"the hub at {hub.endpoint} cannot be reached" in message
     assert 'hf download THUDM/CogVideoX-2b --revision main --exclude "*.bin"' in message
-    assert str(tmp_path) in message  # HF_HOME, as it is here
+    assert str(hub.home) in message  # HF_HOME, as it is here
 
 
-def test_offline_says_what_to_fetch_before(tmp_path: Path) -> None:
-    name, message = errors(tmp_path, "org/model", HF_HUB_OFFLINE="1")["org/model"]
+def test_offline_says_what_to_fetch_before(refused: dict[str, Refused]) -> None:
+    hub = refused["offline"]
+    name, message = hub.errors["org/model"]
     assert name == "SourceError"
-    assert f"org/model is not in {tmp_path / 'hub'}" in message
+    assert f"org/model is not in {hub.home / 'hub'}" in message
     assert "hf download org/model --exclude" in message
-    assert f"(here {tmp_path})" in message
+    assert f"(here {hub.home})" in message

@@ -138,6 +138,8 @@ def vgg16(folder):
 
 def heads(kind):
     package = Path(str(distribution("torchmetrics").locate_file("torchmetrics/functional/image")))
+    if not (package / kind).is_file():
+        pytest.skip(f"{kind} ships with torchmetrics 1.7")
     state = torch.load(package / kind, map_location="cpu", weights_only=True)
     return {name: tensor.double() for name, tensor in state.items()}
 

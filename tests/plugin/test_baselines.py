@@ -6,6 +6,13 @@ import pytest
 
 BODY = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 SAME = "def test_same(vdb):\n    assert vdb.score('ssim').min > 0.9"
+CHEAP = """
+from diffusers import AutoencoderKLWan
+from pytest_vdb.models.embedded import finished
+pipeline.transformer.blocks = pipeline.transformer.blocks[:1]
+pipeline.vae = AutoencoderKLWan(base_dim=2, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+finished(pipeline, seed=0, grain=0.5)
+"""
 SPEED = "def test_speed(vdb):\n    assert vdb.latency.cpu.median < 100"
 
 
@@ -29,7 +36,7 @@ def test_both_folders_can_be_elsewhere(suite):
 )
 def test_a_file_that_cannot_be_trusted_fails_and_is_kept(suite, content, message):
     suite.write(BODY)
-    suite.run("--vdb-update")
+    suite.store()
     (path,) = suite.baselines
     path.write_text(content)
     for arguments in ((), ("--vdb-update",)):
@@ -43,7 +50,7 @@ def test_a_file_that_cannot_be_trusted_fails_and_is_kept(suite, content, message
 
 def test_a_medium_that_is_gone_or_altered_fails(suite):
     suite.write(SAME)
-    suite.run("--vdb-update")
+    suite.store()
     for medium in (suite.root / "baselines/media").rglob("*.webp"):
         medium.write_bytes(b"altered")
     result = suite.run()
@@ -58,7 +65,7 @@ def test_a_medium_that_is_gone_or_altered_fails(suite):
 
 def test_a_sample_that_the_baseline_lacks_is_unmeasured(suite):
     suite.write(BODY)
-    suite.run("--vdb-update")
+    suite.store()
 
     def drop(data):
         (workload,) = data["workloads"].values()
@@ -82,6 +89,7 @@ def test_latency_belongs_to_its_pool_and_quality_to_none(suite):
 
 def test_a_large_video_keeps_a_preview_unless_lossless_is_asked_for(suite):
     large = "prompts=['a fox'], num_frames=9, height=160, width=256, num_inference_steps=1"
+    suite.model(CHEAP)
     suite.write(SAME, large)
     (suite.root / "benchmarks/test_bench.py").write_text(
         f"import pytest\n\n@pytest.mark.vdb(max_sequence_length=64, {large})\n" + SAME

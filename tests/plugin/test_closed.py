@@ -81,18 +81,19 @@ def test_a_touch_after_the_body_is_refused(suite):
 
 
 def test_an_expected_infra_error_does_not_hide_a_failure(suite):
-    suite.model("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     suite.write(
         "@pytest.mark.xfail\ndef test_a(vdb):\n    assert vdb.score('sharpness').mean > 0\n"
         "def test_b():\n    assert False\n",
         FAST,
     )
-    assert suite.run("--vdb-runner=child").ret == 1
+    result = suite.run_wide()
+    result.assert_outcomes(xfailed=1, failed=1)
+    assert result.ret == 1
 
 
 def test_lost_media_are_written_again(suite):
     suite.write("def test_a(vdb):\n    assert vdb.score('ssim').min > 0.9", FAST)
-    suite.run("--vdb-update")
+    suite.store()
     for medium in (suite.root / "baselines/media").rglob("*.webp"):
         medium.unlink()
     suite.run().assert_outcomes(failed=1)
@@ -102,7 +103,7 @@ def test_lost_media_are_written_again(suite):
 
 def test_forgetting_the_last_measurement_of_a_file_works_as_advised(suite):
     suite.write("def test_a(vdb):\n    assert vdb.score('sharpness').mean > 0", FAST)
-    suite.run("--vdb-update")
+    suite.store()
     suite.write("def test_a(vdb):\n    assert vdb.latency.median < 100", FAST)
     suite.run().assert_outcomes(failed=1)
     suite.run("--vdb-update", "--vdb-update-mode=all").assert_outcomes(passed=1)

@@ -7,7 +7,7 @@ BENCH = "def test_speed(vdb):\n    assert vdb.latency.median < 100"
 CONFTEST = f"""
 def pytest_vdb_models():
     from pytest_vdb import ModelSpec
-    size = {{"height": 64, "width": 64, "num_frames": 5, "num_inference_steps": 1}}
+    size = {{"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 1}}
     options = {{"num_threads": {cpu_count()}}}
     return [ModelSpec("wide", "factory", "model_under_test:build", call=size, options=options)]
 """

@@ -50,7 +50,7 @@ def test_markers_merge_key_by_key_nearest_wins(suite):
         "def test_workload(vdb):\n"
         "    call = vdb.workload.call\n"
         "    assert (call['num_frames'], call['num_inference_steps']) == (9, 2)\n"
-        "    assert call['height'] == 64  # the model's own default\n"
+        "    assert call['height'] == 32  # of the module's other mark\n"
     )
     suite.run().assert_outcomes(passed=1)
 

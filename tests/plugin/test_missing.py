@@ -30,14 +30,14 @@ def test_flag_over_marker_over_ini(suite):
 
 def test_a_changed_workload_says_which_argument_changed(suite):
     suite.write(SCORES)
-    suite.run("--vdb-update")
+    suite.store()
     result = suite.run("--vdb-set=num_inference_steps=1")
     result.stdout.fnmatch_lines(["*the workload changed (num_inference_steps 2 → 1)*"])
 
 
 def test_another_environment_is_named(suite):
     suite.write(SCORES)
-    suite.run("--vdb-update")
+    suite.store()
     (path,) = suite.baselines
     path.parent.rename(path.parent.with_name("another-machine"))
     suite.run().stdout.fnmatch_lines(["*stored for another-machine*"])

@@ -9,7 +9,7 @@ SPEED = "def test_speed(vdb):\n    assert vdb.latency.cpu.median < 1e-6"
 
 def test_one_table_with_its_columns(suite):
     suite.write("def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0")
-    suite.run("--vdb-update")
+    suite.store()
     result = suite.run()
     result.stdout.fnmatch_lines(
         [

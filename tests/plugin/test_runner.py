@@ -1,4 +1,5 @@
-"""--vdb-runner, --vdb-timeout: every runner gives the same videos and survives the same faults."""
+"""--vdb-runner, --vdb-timeout: every runner gives the same videos, takes the same measurements and
+survives the same faults."""
 
 import pytest
 
@@ -16,15 +17,32 @@ def test_speed(vdb):
 def test_other():
     pass
 """
+STAGES = """
+def test_stages(vdb):
+    parts = [vdb.latency.stage(s) for s in ("text_encode", "denoise", "decode", "other")]
+    total = sum(part.mean + 0 for part in parts)
+    assert abs(total / (vdb.latency.mean + 0) - 1) < 0.05
+    assert vdb.latency.steps.median < vdb.latency.stage("denoise").median
+    assert vdb.latency.first.headline > 0
+    assert abs(vdb.latency.compile.headline) < 90  # nothing is compiled here
+    assert vdb.memory.cpu_stage("denoise") <= vdb.memory.cpu_peak
+"""
 KINDS = pytest.mark.parametrize("kind", ["inprocess", "child"])
 
 
 @KINDS
-def test_same_videos(suite, kind):
+def test_same_videos_and_stages(suite, kind):
     suite.write(BENCH)
-    suite.run("--vdb-update", "--vdb-runner=inprocess").assert_outcomes(passed=3)
-    states = suite.states(f"--vdb-runner={kind}", "--vdb-tolerance=latency.cpu=off")
-    assert states["sharpness"] == states["ssim"] == "IDENTICAL"
+    suite.store("--vdb-runner=inprocess")
+    suite.write(BENCH + STAGES)
+    run = suite.json(f"--vdb-runner={kind}", "--vdb-tolerance=latency.cpu=off")
+    assert [test["outcome"] for test in run["tests"]] == ["passed"] * 3
+    taken = {m["name"]: m for test in run["tests"] for m in test["measurements"]}
+    for name in ("sharpness", "ssim"):
+        assert taken[name]["verdict"]["state"] == "IDENTICAL"
+    assert set(taken) >= {"latency.text_encode", "latency.step", "memory.cpu_denoise"}
+    assert len(taken["latency.denoise"]["samples"]) == 2
+    assert "exclusive time of denoise" in taken["latency.denoise"]["provenance"]["how"]
 
 
 @KINDS
@@ -34,9 +52,9 @@ def test_hung_past_the_timeout(suite, kind):
         "        time.sleep(600)\npipeline.__class__ = Hung"
     )
     suite.write(BENCH)
-    result = suite.run(f"--vdb-runner={kind}", "--vdb-timeout=12s", "-k", "quality or other")
+    result = suite.run(f"--vdb-runner={kind}", "--vdb-timeout=4s", "-k", "quality or other")
     result.assert_outcomes(failed=1, passed=1, deselected=1)
-    result.stdout.fnmatch_lines(["*GenerationTimeout*12*"])
+    result.stdout.fnmatch_lines(["*GenerationTimeout*4*"])
 
 
 @KINDS

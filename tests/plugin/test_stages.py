@@ -1,36 +1,11 @@
-"""``vdb.latency.stage``, ``.steps``, ``.first``, ``vdb.memory.stage`` and ``vdb.energy``."""
+"""``vdb.latency.stage``, ``vdb.memory.stage`` and ``vdb.energy``; that stages are measured in both
+runners: `test_runner.py`."""
 
 from __future__ import annotations
 
-import json
 import sys
 
-import pytest
-
 from tests.plugin.conftest import Suite
-
-STAGES = """
-def test_stages(vdb):
-    parts = [vdb.latency.stage(s) for s in ("text_encode", "denoise", "decode", "other")]
-    total = sum(part.mean + 0 for part in parts)
-    assert abs(total / (vdb.latency.mean + 0) - 1) < 0.05
-    assert vdb.latency.steps.median < vdb.latency.stage("denoise").median
-    assert vdb.latency.first.headline > 0
-    assert abs(vdb.latency.compile.headline) < 90  # nothing is compiled here
-    assert vdb.memory.cpu_stage("denoise") <= vdb.memory.cpu_peak
-"""
-
-
-@pytest.mark.parametrize("runner", ["inprocess", "child"])
-def test_stages_are_measurements_like_others(suite: Suite, runner: str) -> None:
-    suite.write(STAGES)
-    result = suite.run(f"--vdb-runner={runner}", "--vdb-json=run.json")
-    result.assert_outcomes(passed=1)
-    data = json.loads((suite.root / "run.json").read_text())
-    names = {m["name"]: m for m in data["tests"][0]["measurements"]}
-    assert set(names) >= {"latency.text_encode", "latency.step", "memory.cpu_denoise"}
-    assert len(names["latency.denoise"]["samples"]) == 2
-    assert "exclusive time of denoise" in names["latency.denoise"]["provenance"]["how"]
 
 
 def test_a_stage_that_no_model_has_is_named(suite: Suite) -> None:

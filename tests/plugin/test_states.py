@@ -23,7 +23,7 @@ EIGHT = "prompts=[f'a thing number {i}' for i in range(8)], num_frames=5, num_in
 )
 def test_paired_scores(suite, factor, spread, state, outcome):
     suite.write(SCORES, EIGHT)
-    suite.run("--vdb-update").assert_outcomes(passed=1)
+    suite.store()
     suite.scale("sharpness", factor, spread)
     result = suite.run("--vdb-json=run.json")
     (test,) = json.loads((suite.root / "run.json").read_text())["tests"]
@@ -37,7 +37,7 @@ def test_paired_scores(suite, factor, spread, state, outcome):
 
 def test_regression_message_names_values_interval_and_tolerance(suite):
     suite.write(SCORES, EIGHT)
-    suite.run("--vdb-update")
+    suite.store()
     suite.scale("sharpness", 2.0)
     result = suite.run()
     result.stdout.fnmatch_lines(["*REGRESSION sharpness: mean *baseline *tolerance 2%*n 8*"])
@@ -64,7 +64,7 @@ def test_a_failing_body_keeps_its_own_message_and_shows_the_evidence(suite):
 def test_unmeasured_where_the_baseline_has_what_this_run_lacks(suite):
     both = SCORES + "    assert vdb.score('motion_energy').mean > 0\n"
     suite.write(both)
-    suite.run("--vdb-update")
+    suite.store()
     suite.write(SCORES)
     result = suite.run()
     result.assert_outcomes(failed=1)
@@ -131,9 +131,10 @@ def test_infra_error_is_an_error_and_the_exit_code_is_ten(suite):
 
 
 def test_a_real_failure_beside_an_infra_error_keeps_exit_code_one(suite):
-    suite.model("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     suite.write(SCORES + "\ndef test_other():\n    assert False\n")
-    assert suite.run("--vdb-runner=child").ret == 1
+    result = suite.run_wide()
+    result.assert_outcomes(errors=1, failed=1)
+    assert result.ret == 1
 
 
 def test_zero_in_the_baseline_passes_nothing(suite):

@@ -31,7 +31,7 @@ def test_a_tolerance_for_nothing_names_the_nearest(suite):
 def test_flag_over_marker(suite):
     fast = "prompts=['a', 'b'], num_frames=5, num_inference_steps=1"
     suite.write(SCORES, fast)
-    suite.run("--vdb-update")
+    suite.store()
     suite.scale("sharpness", 1.1)
     suite.run().assert_outcomes(failed=1)
     suite.write(SCORES, fast + ", tolerance={'sharpness': '20%'}")
@@ -41,7 +41,7 @@ def test_flag_over_marker(suite):
 
 def test_off_and_abs(suite):
     suite.write(SCORES)
-    suite.run("--vdb-update")
+    suite.store()
     suite.scale("sharpness", 1.1)
     assert suite.states("--vdb-tolerance=sharpness=off") == {"sharpness": "NOT_APPLICABLE"}
     assert suite.states("--vdb-tolerance=sharpness=1000abs") == {"sharpness": "PASS"}

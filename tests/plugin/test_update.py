@@ -30,7 +30,7 @@ def test_a_failed_test_writes_nothing_and_the_run_says_so(suite):
 
 def test_missing_adds_new_measurements_and_leaves_stored_ones(suite):
     suite.write(QUALITY)
-    suite.run("--vdb-update")
+    suite.store()
     suite.edit_baseline(lambda data: _set(data, "sharpness", 0.5))
     suite.write(QUALITY + "\n    assert vdb.score('motion_energy').mean > 0")
     suite.run("--vdb-update").assert_outcomes(passed=1)
@@ -55,7 +55,7 @@ def test_all_appends_a_session_and_drops_the_oldest(suite):
 
 def test_a_regression_is_reported_and_does_not_fail_while_updating(suite):
     suite.write(QUALITY)
-    suite.run("--vdb-update")
+    suite.store()
     suite.edit_baseline(lambda data: _set(data, "sharpness", 1e6))
     result = suite.run("--vdb-update", "--vdb-update-mode=all")
     result.assert_outcomes(passed=1)

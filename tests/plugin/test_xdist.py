@@ -19,13 +19,25 @@ def test_worse(vdb):
 """
 
 
-@pytest.mark.parametrize("workers", [("-n0",), ("-n2",), ("-p", "no:xdist")], ids="_".join)
-def test_same_verdicts_and_one_file(suite, workers):
+OUTCOMES = {
+    "test_quality": "passed",
+    "test_similarity": "passed",
+    "test_memory": "skipped",
+    "test_worse": "failed",
+}
+
+
+@pytest.fixture
+def worse(suite):
+    """A suite with a baseline, of which one measurement regressed."""
     suite.write(BENCH)
-    suite.run("--vdb-update").assert_outcomes(passed=3, skipped=1)
+    suite.store()
     suite.scale("motion_energy", 2.0)
-    result = suite.run("--vdb-json=run.json", *workers)
-    result.assert_outcomes(passed=2, skipped=1, failed=1)
+    return suite
+
+
+def judged(suite, result):
+    """Outcome by test of a run with ``--vdb-json=run.json``, whose verdicts are the same always."""
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*REGRESSION motion_energy*"])
     run = json.loads((suite.root / "run.json").read_text())
@@ -36,8 +48,17 @@ def test_same_verdicts_and_one_file(suite, workers):
         "memory.peak": "NOT_APPLICABLE",
         "motion_energy": "REGRESSION",
     }
-    assert len(run["tests"]) == 4
     assert not list(suite.root.glob("run.json?*"))
+    names = [t["nodeid"].rpartition("::")[2].partition("[")[0] for t in run["tests"]]
+    assert len(names) == len(set(names))
+    return dict(zip(names, (t["outcome"] for t in run["tests"]), strict=True))
+
+
+@pytest.mark.parametrize("workers", [("-n0",), ("-p", "no:xdist")], ids="_".join)
+def test_same_verdicts_and_one_file(worse, workers):
+    result = worse.run("--vdb-json=run.json", *workers)
+    result.assert_outcomes(passed=2, skipped=1, failed=1)
+    assert judged(worse, result) == OUTCOMES
 
 
 def test_an_update_from_workers_is_written_once(suite):
@@ -49,22 +70,13 @@ def test_an_update_from_workers_is_written_once(suite):
     assert suite.states("--vdb-missing=fail")["ssim"] == "IDENTICAL"
 
 
-def test_a_killed_worker_loses_one_test_and_no_results(suite):
-    suite.write(BENCH + "\ndef test_kill():\n    import os\n    os._exit(1)\n")
-    result = suite.run("-n2", "--vdb-json=run.json")
+def test_two_workers_and_one_that_is_killed_lose_one_test_and_no_verdict(worse):
+    """The verdicts are those of one process, and all results lie in one file."""
+    worse.write(BENCH + "\ndef test_kill():\n    import os\n    os._exit(1)\n")
+    result = worse.run("-n2", "--vdb-json=run.json")
+    result.assert_outcomes(passed=2, skipped=1, failed=2)
     result.stdout.fnmatch_lines(["*test_kill*"])
-    assert result.ret == 1
-    run = json.loads((suite.root / "run.json").read_text())
-    outcomes = {
-        t["nodeid"].rpartition("::")[2].partition("[")[0]: t["outcome"] for t in run["tests"]
-    }
-    assert outcomes == {
-        "test_quality": "passed",
-        "test_similarity": "passed",
-        "test_memory": "skipped",
-        "test_worse": "passed",
-        "test_kill": "failed",
-    }
+    assert judged(worse, result) == {**OUTCOMES, "test_kill": "failed"}
 
 
 def test_usage_errors_read_the_same(suite):

@@ -198,3 +198,15 @@ def test_a_set_that_is_too_small_says_nothing() -> None:
         metric.compute()
     with pytest.raises(Unmeasured, match="gap is of a set of videos"):
         evaluate_one(GAP, VIDEOS[0], reference=VIDEOS[1])
+
+
+def test_a_set_of_its_own_needs_no_reference() -> None:
+    spread = replace(
+        GAP, name="spread", kind=Kind.SCORE, needs="own_set", compute=lambda rows: rows.std()
+    )
+    (score,) = metrics.evaluate(VIDEOS, ["spread"], extra=[spread]).scores["spread"]
+    means = VIDEOS.reshape(15, -1).mean(1)
+    assert score.value == pytest.approx(means.std(), abs=1e-9)
+    metric = stateful.metric_class(spread)()
+    metric.update(VIDEOS)
+    assert float(metric.compute()) == pytest.approx(score.value, abs=1e-9)

@@ -83,12 +83,11 @@ _TRANSNET = "TransNet V2's 448 mean channels"
 
 def _metric(name: str, compute: str, feature: Feature, what: str, how: str, **fields: Any) -> Any:
     usual: dict[str, Any] = {"unit": "distance", "range": (0.0, math.inf), "direction": "lower"}
+    usual |= {"kind": Kind.DISTANCE, "needs": "set"}
+    usual["summary"] = f"how far the set is from the reference set{what}"
     return MetricSpec(
         name=name,
-        kind=Kind.DISTANCE,
-        needs="set",
         version="1",
-        summary=f"how far the set is from the reference set{what}",
         how=how,
         compute=_rows(compute),
         features=(feature,),
@@ -128,7 +127,10 @@ METRICS: tuple[MetricSpec, ...] = (
     _metric(
         *("inception_score", "inception_score_of_rows", INCEPTION, ""),
         f"exp(mean KL(p(y|x) || p(y))) of the 1008 classes of FID's Inception v3, logits without "
-        f"bias, one split; {_OF_SOME}; the reference set is not looked at",
+        f"bias, one split; {_OF_SOME}",
+        summary="how clear and how various the set's frames are to Inception; no reference",
+        needs="own_set",
+        kind=Kind.SCORE,
         unit="score",
         range=(1.0, 1008.0),
         direction="higher",
