@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,7 +131,8 @@ def _metrics(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(listing.as_json(specs, options.weights), indent=2))
     elif options.name is None:
-        print(listing.table(specs, options.weights))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        print(listing.table(specs, options.weights, width))
     else:
         print(listing.details(specs[0], options.weights))
 

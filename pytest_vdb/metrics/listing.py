@@ -29,8 +29,8 @@ def available(spec: MetricSpec, folder: Path | None = None) -> tuple[str, str]:
     return "available", ""
 
 
-def table(specs: Sequence[MetricSpec], folder: Path | None = None) -> str:
-    """One line a metric."""
+def table(specs: Sequence[MetricSpec], folder: Path | None = None, width: int = 0) -> str:
+    """One line a metric, cut after ``width`` characters unless that is 0."""
     head = ("name", "better", "needs", "here", "what it is")
     rows = [head, *(_row(spec, folder) for spec in specs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -39,6 +39,8 @@ def table(specs: Sequence[MetricSpec], folder: Path | None = None) -> str:
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    if width:
+        lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
     routers = ", ".join(metric.name for metric in ROUTING)
     told = (
         f"of a model's routers, by pytest_vdb.metrics.routing.watch(): {routers}",

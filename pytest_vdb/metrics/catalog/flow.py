@@ -128,9 +128,8 @@ def _of_flow(
 
 _SEEN = {
     "flow_magnitude": ("black", "frozen"),
-    "flow_mean": ("black", "frozen"),
+    "flow_mean": ("frozen",),
     "warping_error": ("noise",),
-    "flow_acceleration": ("dropped_frames",),
     "flow_straightness": ("shuffled",),
 }
 
