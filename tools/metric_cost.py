@@ -217,7 +217,8 @@ def block(
         f"by metric, **{apart / together:.1f} times** as long; {100 * inside:.0f} % of the pass is "
         f"spent inside networks (medians of {arguments.rounds} rounds)."
     )
-    head = ["| frames | peak memory, MiB | over that of 8 frames, MiB |", "|---|---|---|"]
+    head = ["Memory is that of the same metrics without `gmflow`, whose frames take seconds:", ""]
+    head += ["| frames | peak memory, MiB | over that of 8 frames, MiB |", "|---|---|---|"]
     return "\n".join([about, "", *head, *rows, ""])
 
 

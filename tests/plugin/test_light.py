@@ -42,8 +42,8 @@ def test_plain(one, n):
     assert one + n > 1
 """
 
-TOLERATED = 0.2
-"""Of bare pytest: a busy machine stretches both. The budget is about .05, numpy alone costs .3."""
+TOLERATED = 0.13
+"""Of bare pytest, whose time a busy machine stretches too: 30 ms of 230 ms on a quiet one."""
 
 
 def run(folder: Path, *args: str, plugin: bool = True, cwd: Path | None = None) -> str:
