@@ -10,19 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vdb.errors import BadSetting
+from pytest_vdb.errors import BadSetting, VdbError
 from pytest_vdb.records import Json
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
     from pytest_vdb.metrics.registry import MetricSpec
-    from pytest_vdb.metrics.scoring import Scores
+    from pytest_vdb.metrics.scoring import Score, Scores
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("videos", nargs="+", type=Path, help="files, or one folder: its clips, or its manifest's")
     add("--metrics", metavar="NAME,...", help="default: all of single frames that work here")
+    add("--vbench", action="store_true", help="VBench's seven quality dimensions and their total")
     add("--references", type=Path, metavar="DIR", help="videos of the same names to compare with")
     add("--weights", type=Path, metavar="DIR", help="as --vdb-metric-weights")
     add("--device", default="cpu", help="where metric networks compute (default: cpu)")
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace, extra: Sequence[MetricSpec]) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raise BadSetting for paths and devices that cannot be, before minutes of work."""
     from pytest_vdb.environment import resolve_device
-    from pytest_vdb.options import device
+    from pytest_vdb.flags import device
 
     try:
         options.device = resolve_device(device(options.device))
@@ -129,11 +130,13 @@ def _references(
 def _names(
     options: argparse.Namespace, extra: Sequence[MetricSpec], prompted: bool
 ) -> Sequence[str]:
+    from pytest_vdb.metrics import vbench
     from pytest_vdb.metrics.listing import available
     from pytest_vdb.metrics.registry import Metrics
 
-    if options.metrics is not None:
-        return [name.strip() for name in options.metrics.split(",")]
+    if options.metrics is not None or options.vbench:
+        asked = [] if options.metrics is None else options.metrics.split(",")
+        return [*(name.strip() for name in asked), *(vbench.QUALITY if options.vbench else ())]
     inputs = {"frames"} | ({"prompt"} if prompted else set())
     inputs |= {"reference"} if options.references is not None else set()
     return [
@@ -176,11 +179,30 @@ def table(scores: Scores) -> str:
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    total = _vbench_quality(scores)
+    if total is not None:
+        known = total.value is not None
+        told.append(f"VBench quality: {total.value:.4g}" if known else plain(total.reason))
     return "\n".join([*lines, *([""] if told else []), *told])
+
+
+def _vbench_quality(scores: Scores) -> Score | None:
+    """VBench's quality total, or why there is none; None where fewer than two of its dimensions
+    were asked for (temporal_flickering is in every table)."""
+    from pytest_vdb.metrics import vbench
+    from pytest_vdb.metrics.scoring import Score
+
+    if len(scores.scores.keys() & set(vbench.QUALITY)) < 2:
+        return None
+    try:
+        return Score(scores.vbench_quality())
+    except VdbError as error:
+        return Score(None, str(error))
 
 
 def as_json(scores: Scores) -> dict[str, Json]:
     """Every number in the order of ``videos``: null, and a reason that is not empty, for none."""
+    total = _vbench_quality(scores)
     return {
         "schema": 1,
         "videos": list(scores.videos),
@@ -192,4 +214,5 @@ def as_json(scores: Scores) -> dict[str, Json]:
             }
             for name, found in scores.scores.items()
         },
+        "vbench_quality": None if total is None else {"value": total.value, "reason": total.reason},
     }

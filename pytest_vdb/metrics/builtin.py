@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from pytest_vdb.metrics.catalog import (
     audio,
     consistency,
     cuts,
+    define,
     flow,
     imaging,
     overall,
@@ -16,35 +16,24 @@ from pytest_vdb.metrics.catalog import (
     sets,
     text,
 )
+from pytest_vdb.metrics.catalog.reference import FAULTS as FRAME_FAULTS
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
-from pytest_vdb.records import Kind
-
-
-def _metric(module: str, name: str, summary: str, how: str, **fields: Any) -> MetricSpec:
-    usual: dict[str, Any] = {
-        "unit": "score",
-        "range": (0.0, 1.0),
-        "direction": "higher",
-        "kind": Kind.SCORE,
-    }
-    compute = lazy(f"pytest_vdb.metrics.{module}:{name}")
-    computed = {"compute": compute, "version": "1"}
-    return MetricSpec(name=name, summary=summary, how=how, **usual | computed | fields)
 
 
 def _alone(name: str, summary: str, how: str, rows: Feature, of: str, **fields: Any) -> MetricSpec:
     """A metric of the frames alone, from rows that need no network."""
-    compute = lazy(f"pytest_vdb.metrics.no_reference:{of}")
-    fields |= {"needs": "frames", "package": "numpy", "features": (rows,), "compute": compute}
-    return _metric("no_reference", name, summary, how, **fields)
+    fields |= {"summary": summary, "how": how, "package": "numpy"}
+    return define(name, f"no_reference:{of}", rows, **fields)
 
 
 def _rows(name: str, **fields: Any) -> Feature:
     return Feature(name, lazy(f"pytest_vdb.metrics.no_reference:{name}_rows"), **fields)
 
 
-_shapes = partial(_metric, "shapes", needs="prompt", package="scipy")
+def _shapes(name: str, summary: str, how: str, sees: tuple[str, ...]) -> MetricSpec:
+    fields: dict[str, Any] = {"summary": summary, "how": how, "sees": sees}
+    return define(name, f"shapes:{name}", needs="prompt", package="scipy", **fields)
 
 
 WITHOUT_NETWORKS: tuple[MetricSpec, ...] = (
@@ -63,7 +52,7 @@ WITHOUT_NETWORKS: tuple[MetricSpec, ...] = (
         _rows("luma_difference", window=2),
         "motion_energy_of",
         unit="fraction",
-        sees=("black", "frozen", "dropped_frames"),
+        sees=("black", "frozen", "blur", "half_resolution", "dropped_frames"),
     ),
     _alone(
         "sharpness",
@@ -81,46 +70,45 @@ WITHOUT_NETWORKS: tuple[MetricSpec, ...] = (
         "how much of the shape has the prompt's color",
         "share of the pixels that stand out from the background, without the shape's edge, that "
         "have the prompt's color (nearest of six, within 60 in sRGB), mean over frames",
-        sees=("black",),
+        sees=("black", "spliced", "wrong_prompt"),
     ),
     _shapes(
         "shapes_background",
         "how much of what surrounds the shape has the prompt's background",
         "share of the pixels more than 2 px off the shape that have the prompt's background "
         "(nearest of four, within 60 in sRGB), mean over frames",
-        sees=("black",),  # unless the prompt asks for a black background
+        sees=("wrong_prompt",),  # not black: some prompts ask for a black background
     ),
     _shapes(
         "shapes_shape",
         "how many frames show the prompt's shape, and nothing beside it",
         "share of the frames whose one region overlaps most with the prompt's ideal shape, by an "
         "intersection over union of at least 0.85, and keeps its size",
-        sees=("black",),
+        sees=("black", "wrong_prompt"),
     ),
     _shapes(
         "shapes_direction",
         "whether the shape moves where the prompt says",
         "1 if the shape's centroid moves that way by 0.15 of the shorter side or more, twice as "
         "far as across, and by 0.8 of its path or more; else 0",
-        sees=("black", "frozen", "shuffled"),
+        sees=("black", "frozen", "shuffled", "wrong_prompt"),
     ),
     _shapes(
         "shapes_adherence",
         "mean of shapes_color, shapes_background, shapes_shape and shapes_direction",
         "mean of shapes_color, shapes_background, shapes_shape and shapes_direction",
-        sees=("black", "frozen", "shuffled"),
+        sees=("black", "frozen", "shuffled", "spliced", "wrong_prompt"),
     ),
-    _metric(
-        "latent",
+    define(
         "latent_cosine",
-        "cosine distance of the pre-VAE latent from the baseline's",
-        "1 - cos of the pre-VAE latents in float64, both rounded to fp16 first",
+        "latent:latent_cosine",
+        summary="cosine distance of the pre-VAE latent from the baseline's",
+        how="1 - cos of the pre-VAE latents in float64, both rounded to fp16 first",
         unit="distance",
         range=(0.0, 2.0),
         direction="lower",
-        kind=Kind.DISTANCE,
         needs="latent",
-        sees=("frozen", "noise", "shuffled", "blur", "half_resolution", "dropped_frames"),
+        sees=FRAME_FAULTS,
         package="numpy",
     ),
 )

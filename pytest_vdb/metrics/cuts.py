@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_vdb.errors import Unmeasured
-from pytest_vdb.metrics.preprocess import resize
+from pytest_vdb.metrics.features import Stream
+from pytest_vdb.metrics.preprocess import require_like, resize
 
 if TYPE_CHECKING:
     import torch
 
-    from pytest_vdb.metrics.video import Video
-
 WINDOW, MARGIN = 100, 25
 """The network sees 100 frames; what it says of the 25 at either end is left to the next window."""
+STEP = WINDOW - 2 * MARGIN
 
 
-def transitions(network: torch.nn.Module, video: Video) -> np.ndarray:
-    """(T, 2) float64 in [0, 1]: that a shot ends at a frame, and that it lies in a transition.
+def transitions(network: Callable[[torch.Tensor], torch.Tensor]) -> Stream:
+    """(T, 2) in [0, 1]: that a shot ends at a frame, and that it lies in a transition.
 
-    ``network`` is a TransNetV2. Frames are brought to 48 × 27 px as they are read and the network
-    gets 100 at a time, every window 50 later, so memory does not grow with length. As in the
-    reference, the first and the last frame are repeated beyond the ends.
+    A generator of a feature of a stream: frames, uint8 (3, H, W), are sent to it. ``network`` is a
+    TransNetV2. Frames are brought to 48 × 27 px as they come and the network gets 100 at a time,
+    every window 50 later, so memory does not grow with length. As in the reference, the first and
+    the last frame are repeated beyond the ends.
     """
     import torch
 
-    device = next(network.parameters()).device
-    small = (_small(frame, device) for frame in video.frames())
-    seen = [network(window[None])[0, MARGIN:][:count] for window, count in _windows(small)]
-    if not seen:
-        raise Unmeasured(f"cuts: {video.name} has no frames")
-    return torch.cat(seen).double().cpu().numpy()
+    window: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+    given = 0
+    while (sent := (yield)) is not None:
+        window += [_small(sent[0])] * (1 if window else MARGIN + 1)
+        given += 1
+        if len(window) == WINDOW:
+            seen.append(network(torch.stack(window)[None])[0, MARGIN : MARGIN + STEP])
+            window = window[STEP:]
+    if not given:
+        raise Unmeasured("cuts: a video without frames")
+    while len(seen) * STEP < given:
+        window += window[-1:] * (WINDOW - len(window))
+        seen.append(network(torch.stack(window)[None])[0, MARGIN : MARGIN + STEP])
+        window = window[STEP:]
+    return torch.cat(seen)[:given]
 
 
 def cuts(probabilities: np.ndarray, threshold: float = 0.5) -> float:
@@ -51,30 +62,14 @@ def cuts(probabilities: np.ndarray, threshold: float = 0.5) -> float:
     return float(max(0, begins - 1))
 
 
-def _small(frame: np.ndarray, device: torch.device) -> torch.Tensor:
-    """uint8 (H, W, 3) → uint8 (3, 27, 48), bicubic, as ffmpeg scales for the reference."""
+def _small(frame: torch.Tensor) -> torch.Tensor:
+    """uint8 (3, H, W) → uint8 (3, 27, 48), bicubic, as ffmpeg scales for the reference.
+
+    Raises Unmeasured for frames more than ``LONGEST`` times as long as they are wide.
+    """
     import torch
 
     from pytest_vdb.metrics.networks.transnet import HEIGHT, WIDTH
 
-    planes = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))).to(device)
-    return resize(planes[None], HEIGHT, WIDTH, "bicubic")[0].round().to(torch.uint8)
-
-
-def _windows(frames: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, int]]:
-    """(100, 3, 27, 48) each, and how many of its middle 50 are frames of the video."""
-    import torch
-
-    step = WINDOW - 2 * MARGIN
-    window: list[torch.Tensor] = []
-    given = covered = 0
-    for frame in frames:
-        window += [frame] * (1 if window else MARGIN + 1)
-        given += 1
-        if len(window) == WINDOW:
-            yield torch.stack(window), step
-            window, covered = window[step:], covered + step
-    while covered < given:
-        window += window[-1:] * (WINDOW - len(window))
-        yield torch.stack(window), min(step, given - covered)
-        window, covered = window[step:], covered + step
+    require_like(frame)
+    return resize(frame[None], HEIGHT, WIDTH, "bicubic")[0].round().to(torch.uint8)

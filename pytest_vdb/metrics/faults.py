@@ -1,12 +1,12 @@
 """Known-bad versions of a video: what a metric must rank below the intact one.
 
 Every fault takes and gives uint8 (T, H, W, 3) RGB frames of the same shape, or, in AUDIO_FAULTS,
-an Audio of the same shape, and is the same on every call.
+an Audio of the same shape, and is the same on every call. `wrong_prompt` is of the text instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -70,11 +70,43 @@ def dropped_frames(frames: np.ndarray, every: int = 3) -> np.ndarray:
     return np.take(frames, np.where(index % every == every - 1, index - 1, index), axis=0)
 
 
+def spliced(frames: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """A hard cut in the middle: from there on the frames of ``other``, another scene.
+
+    ``other`` has the shape of ``frames``; by default it is the scene itself, upside down and with
+    red and blue exchanged. Raises ValueError for another shape.
+    """
+    other = frames[:, ::-1, :, ::-1] if other is None else other
+    if other.shape != frames.shape:
+        raise ValueError(f"spliced: a scene of shape {other.shape} into one of {frames.shape}")
+    half = len(frames) // 2
+    return np.concatenate([frames[:half], other[half:]])
+
+
+def wrong_prompt(prompt: str, others: Sequence[str]) -> str:
+    """Of ``others``, the first that shares the fewest words with ``prompt``."""
+    words = set(prompt.lower().split())
+    return min(others, key=lambda other: len(words & set(other.lower().split())))
+
+
 def shifted_audio(audio: Audio, seconds: float = 0.2) -> Audio:
     """The sound comes ``seconds`` late: silence before it, and its end is lost."""
     lead = min(round(seconds * audio.rate), audio.samples.shape[1])
     late = np.pad(audio.samples, ((0, 0), (lead, 0)))[:, : audio.samples.shape[1]]
     return replace(audio, samples=late)
+
+
+def noisy_audio(audio: Audio, decibels: float = 20.0) -> Audio:
+    """White Gaussian noise, ``decibels`` below the root mean square of the whole track."""
+    random = np.random.Generator(np.random.PCG64(0))
+    level = np.sqrt(np.mean(np.square(audio.samples, dtype=np.float64))) * 10 ** (-decibels / 20)
+    noisy = audio.samples + level * random.normal(size=audio.samples.shape)
+    return replace(audio, samples=np.clip(noisy, -1, 1).astype(audio.samples.dtype))
+
+
+def silent_audio(audio: Audio) -> Audio:
+    """No sound for the whole length."""
+    return replace(audio, samples=np.zeros_like(audio.samples))
 
 
 FAULTS: dict[str, Fault] = {
@@ -88,10 +120,13 @@ FAULTS: dict[str, Fault] = {
         colour_shift,
         half_resolution,
         dropped_frames,
+        spliced,
     )
 }
 
-AUDIO_FAULTS: dict[str, Callable[[Audio], Audio]] = {"shifted_audio": shifted_audio}
+AUDIO_FAULTS: dict[str, Callable[[Audio], Audio]] = {
+    fault.__name__: fault for fault in (shifted_audio, noisy_audio, silent_audio)
+}
 
 
 def _uint8(values: np.ndarray) -> np.ndarray:

@@ -7,14 +7,18 @@ code is imported when it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_vdb.errors import BadSetting, nearest
 from pytest_vdb.metrics.weights import Network
 
-OF = ("frames", "reference", "prompt", "video", "video_reference", "audio", "audio_reference")
+OF_FRAMES = ("frames", "reference", "stream", "stream_reference")
+OF = (*OF_FRAMES, "prompt", "video", "video_reference", "audio", "audio_reference")
+Stream = Generator[None, tuple[Any, ...] | None, Any]
+"""What ``rows`` of a feature of a stream gives: it yields for frames, and returns rows."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,21 @@ class Feature:
       the next begins ``stride`` later: 1, 1 is a row a frame, 2, 1 a row each adjacent pair. So
       ``rows`` gets (M - 1) · stride + window frames and gives M rows.
     - ``"reference"``: the same, with the frames of the baseline's video after them.
+    - ``"stream"``, ``"stream_reference"``: nothing. ``rows`` is a generator function: each
+      ``yield`` gives a tuple, the next frame and, of ``"stream_reference"``, the baseline's, and
+      None after the last one; then it returns the rows, any number of them. For a tool that wants
+      all frames in order, or windows of another kind.
     - ``"prompt"``: the video's text; one row.
-    - ``"video"``, ``"video_reference"``: the `pytest_vdb.metrics.video.Video`, which is read once
-      more for it, and the baseline's after it. For its fps, its length, or a tool of its own.
+    - ``"video"``, ``"video_reference"``: the `pytest_vdb.metrics.video.Video`, and the baseline's
+      after it. For its fps: a feature that reads its frames costs another pass over them.
     - ``"audio"``, ``"audio_reference"``: the `Audio` of the video, and the baseline's after it.
 
     With a ``network``, frames are a uint8 tensor (N, 3, H, W) on its device; without, a uint8 array
-    (N, H, W, 3), RGB. ``rows`` gives an array or tensor of floats, (M, D), whatever M: its numbers
-    must not depend on how a video is split into calls. ``samples`` takes that many frames, each
-    from the middle of an equal part of the video (all of them where there are fewer); ``fps`` takes
-    every round(video fps / fps)-th frame. ``version`` changes whenever the rows of the same video
-    may.
+    (N, H, W, 3), RGB; in a stream they come without the N. ``rows`` gives an array or tensor of
+    floats, (M, D), whatever M: its numbers must not depend on how a video is split into calls.
+    ``samples`` takes that many frames, each from the middle of an equal part of the video (all of
+    them where there are fewer); ``fps`` takes every round(video fps / fps)-th frame. ``version``
+    changes whenever the rows of the same video may.
 
     Raises BadSetting for a field that cannot mean anything.
     """
@@ -70,12 +78,43 @@ class Feature:
             "samples and fps are two ways to take frames; give one of them",
         )
         yield self.samples < 0 or self.fps < 0, "samples and fps are 0 (all frames) or more"
+        yield (
+            self.streamed and (self.window, self.stride) != (1, 1),
+            f"of={self.of!r} has no windows; leave window and stride out",
+        )
         yield not callable(self.rows), "rows is not callable; give the function itself"
 
     @property
     def of_frames(self) -> bool:
         """Whether it is computed in the pass over the frames."""
-        return self.of in ("frames", "reference")
+        return self.of in OF_FRAMES
+
+    @property
+    def paired(self) -> bool:
+        """Whether it takes the reference's frames beside the video's."""
+        return self.of in ("reference", "stream_reference")
+
+    @property
+    def streamed(self) -> bool:
+        return self.of in ("stream", "stream_reference")
+
+
+def returned(stream: Stream, given: tuple[Any, ...] | None) -> Any:
+    """Send ``given`` to a generator of rows: what it returns, None while it goes on."""
+    try:
+        stream.send(given)
+    except StopIteration as done:
+        return done.value
+    return None
+
+
+def stream_rows(stream: Stream, frames: Iterable[tuple[Any, ...]]) -> Any:
+    """What a generator of rows returns for ``frames``, without an engine."""
+    with closing(stream):
+        next(stream)
+        for given in frames:
+            stream.send(given)
+        return returned(stream, None)
 
 
 def unequal(named: Iterable[Any], what: str) -> dict[str, Any]:

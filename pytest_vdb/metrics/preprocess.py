@@ -60,17 +60,23 @@ def resize_shorter(
 
     Raises Unmeasured for frames more than ``LONGEST`` times as long as they are wide.
     """
+    require_like(frames)
+    height, width = frames.shape[-2:]
+    if height <= width:
+        size = side, int(side * width / height)
+    else:
+        size = int(side * height / width), side
+    return resize(frames, *size, mode, antialias=antialias)
+
+
+def require_like(frames: torch.Tensor) -> None:
+    """Raise Unmeasured for frames (..., H, W) more than ``LONGEST`` times as long as wide."""
     height, width = frames.shape[-2:]
     if max(height, width) > LONGEST * min(height, width):
         raise Unmeasured(
             f"frames of {width}×{height} px are more than {LONGEST} times as long as they are "
             "wide, so no network has seen their like; crop the video first"
         )
-    if height <= width:
-        size = side, int(side * width / height)
-    else:
-        size = int(side * height / width), side
-    return resize(frames, *size, mode, antialias=antialias)
 
 
 def center_crop(frames: torch.Tensor, side: int) -> torch.Tensor:

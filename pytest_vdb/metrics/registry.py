@@ -149,22 +149,28 @@ class MetricSpec:
 
 
 class Metrics:
-    """The package's metrics and those handed in, by name.
+    """The package's metrics, those of installed packages, and those handed in, by name.
 
-    ``extra`` come from ``pytest_vdb_metrics`` hooks. Raises BadSetting for a name that is taken.
+    Installed packages offer theirs by an entry point (`pytest_vdb.metrics.installed`); ``extra``
+    come from ``pytest_vdb_metrics`` hooks or a caller. One metric from two of them is one. Raises
+    BadSetting for a name that is taken and for an entry point that cannot be loaded.
     """
 
     def __init__(self, extra: Iterable[MetricSpec] = ()) -> None:
         from pytest_vdb.metrics.builtin import BUILTIN
+        from pytest_vdb.metrics.installed import installed
 
         self._specs: dict[str, MetricSpec] = {spec.name: spec for spec in BUILTIN}
-        for spec in extra:
-            if spec.name in self._specs:
+        owners = dict.fromkeys(self._specs, "pytest-vdb")
+        for owner, spec in [*installed(), *(("pytest_vdb_metrics", spec) for spec in extra)]:
+            known = self._specs.setdefault(spec.name, spec)
+            if known != spec:
                 raise BadSetting(
-                    f"two metrics are called {spec.name!r}: {self._specs[spec.name].summary!r} and "
-                    f"{spec.summary!r}; give the one from pytest_vdb_metrics another name"
+                    f"two metrics are called {spec.name!r}: {known.summary!r} of "
+                    f"{owners[spec.name]} and {spec.summary!r} of {owner}; give the one of {owner} "
+                    "another name"
                 )
-            self._specs[spec.name] = spec
+            owners.setdefault(spec.name, owner)
         features = [feature for spec in self._specs.values() for feature in spec.features]
         unequal(features, "features")
         unequal((f.network for f in features if f.network), "networks")
@@ -180,19 +186,18 @@ class Metrics:
             raise UnknownMetric(f"no metric {name!r}: {nearest(name, self._specs)}") from None
 
 
-def gather(results: Iterable[object]) -> list[MetricSpec]:
+def gather(results: Iterable[object], whose: str = "pytest_vdb_metrics") -> list[MetricSpec]:
     """The metrics in what ``pytest_vdb_metrics`` hooks returned, one result an implementation.
 
-    Raises BadSetting for a result that is not a list (or other iterable) of MetricSpec.
+    Raises BadSetting, which begins with ``whose``, for a result that is not a list (or other
+    iterable) of MetricSpec.
     """
     specs: list[MetricSpec] = []
     for result in results:
         members = list(result) if isinstance(result, Iterable) else [None]
         for member in members:
             if not isinstance(member, MetricSpec):
-                raise BadSetting(
-                    f"pytest_vdb_metrics returned {result!r}; return a list: [MetricSpec(...)]"
-                )
+                raise BadSetting(f"{whose} returned {result!r}; return a list: [MetricSpec(...)]")
             specs.append(member)
     return specs
 
@@ -220,7 +225,7 @@ def evaluate(
         raise Unmeasured(f"{spec.name} is of a set of videos, not of one; {OF_A_SET}")
     if spec.features:
         rows = _rows(spec, frames, prompt, reference, extractor)
-        return number(spec, spec.compute(*rows))
+        return number(spec, _computed(spec, *rows))
     video, against = _whole(frames), _whole(reference)
     require_video(spec.name, video)
     if spec.needs == "frames":
@@ -230,6 +235,16 @@ def evaluate(
     pair = _pair(spec, "video", video, against)
     require_video(spec.name, pair[1])
     return number(spec, spec.compute(*pair))
+
+
+def _computed(spec: MetricSpec, *given: Any) -> float:
+    """``spec`` of what it is computed from; what it says of a failure names the metric."""
+    try:
+        return spec.compute(*given)
+    except Unmeasured as error:
+        if spec.name.partition("[")[0] in str(error):
+            raise
+        raise type(error)(f"{spec.name}: {error}") from None
 
 
 def evaluate_set(

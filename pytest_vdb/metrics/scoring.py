@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.errors import BadSetting, Unmeasured, VdbError
+from pytest_vdb.metrics import vbench
 from pytest_vdb.metrics.registry import Metrics, MetricSpec, evaluate_set
 from pytest_vdb.metrics.registry import evaluate as evaluate_one
 from pytest_vdb.records import Provenance
@@ -57,6 +58,15 @@ class Scores:
         values = self.values(metric)
         return math.fsum(values) / len(values)
 
+    def vbench_quality(self) -> float:
+        """VBench's quality total of the means (`pytest_vdb.metrics.vbench.quality_total`).
+
+        Raises Unmeasured, which names them, where dimensions were not asked for or a video has
+        none.
+        """
+        whole = {n: s for n, s in self.scores.items() if all(x.value is not None for x in s)}
+        return vbench.quality_total({n: self.mean(n) for n in vbench.QUALITY if n in whole})
+
 
 def evaluate(
     videos: Iterable[Any],
@@ -85,6 +95,7 @@ def evaluate(
     it. Raises UnknownMetric, and BadSetting for lists of other lengths.
     """
     from pytest_vdb.metrics.engine import Extractor
+    from pytest_vdb.metrics.kept import MEMORY
     from pytest_vdb.metrics.video import Video
 
     if isinstance(metrics, str) or getattr(videos, "ndim", 5) != 5:
@@ -105,16 +116,24 @@ def evaluate(
         dtype=dtype,
         batch=batch,
         cache=None if cache is None else Path(cache),
+        memory=math.inf if len(singly) < len(specs) else MEMORY,  # a set needs all rows at the end
     )
+    whole = [spec for spec in singly if not spec.features]
     found: dict[str, list[Score]] = {spec.name: [] for spec in specs}
     for index, video in enumerate(given):
-        _prepare(extractor, specs, video, paired[index])
+        ours, theirs = _held(video, bool(whole)), paired[index]
+        if theirs is not None:
+            theirs = _held(theirs, any(spec.compares for spec in whole))
+        _prepare(extractor, specs, ours, theirs)
         for spec in singly:
-            found[spec.name].append(_score(spec, video, paired[index], texts[index], extractor))
+            found[spec.name].append(_score(spec, ours, theirs, texts[index], extractor))
         if len(singly) == len(specs):
             extractor.forget()  # rows of a set are needed at the end
         if progress is not None:
             progress(index + 1, len(given))
+    against_set = [spec for spec in specs if spec.of_set and spec.compares]
+    for reference in against or [] if against_set else []:
+        _prepare(extractor, against_set, reference, None)
     for spec in specs:
         if spec.of_set:
             found[spec.name].append(_guarded(evaluate_set, spec, given, against or [], extractor))
@@ -123,6 +142,16 @@ def evaluate(
         {name: tuple(scores) for name, scores in found.items()},
         {spec.name: _provenance(spec, extractor) for spec in specs},
     )
+
+
+def _held(video: Video, whole: bool) -> Video:
+    """The video with its frames in memory, where metrics without features take it ``whole``."""
+    if not whole:
+        return video
+    try:
+        return video.held()
+    except VdbError:
+        return video  # each metric says what is wrong with it
 
 
 def _prepare(

@@ -198,6 +198,19 @@ def videomae_rows(network: Any, frames: torch.Tensor) -> torch.Tensor:
     return network(_clips(_stretched(frames, 224) / 255))
 
 
+def vjepa_rows(network: Any, frames: torch.Tensor) -> torch.Tensor:
+    """uint8 (16·M, 3, H, W) → (M, 1280): V-JEPA's pooled tokens of each 16 frames, for `jedi`.
+
+    The whole frame becomes 224 × 224 px, bilinear with antialiasing, the size that V-JEPA was
+    trained with; JEDi's code leaves it to the caller.
+    """
+    from pytest_vdb.metrics import preprocess
+
+    small = preprocess.resize(frames, 224, 224)
+    small = preprocess.normalize(small, preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)
+    return network(_clips(small).transpose(1, 2))
+
+
 def inception_rows(network: Any, frames: torch.Tensor) -> torch.Tensor:
     """uint8 (N, 3, H, W) → (N, 2048 + 1008): FID's pooled features, then logits, of each frame."""
     return network(frames)
@@ -231,6 +244,7 @@ def transnet_rows(network: Any, frames: torch.Tensor) -> torch.Tensor:
 
     from pytest_vdb.metrics import preprocess
 
+    preprocess.require_like(frames)
     small = preprocess.resize(frames, 27, 48, "bicubic")
     x = _clips(small / 255).transpose(1, 2)
     means = []
@@ -248,6 +262,7 @@ def _clips(frames: torch.Tensor) -> torch.Tensor:
 def _stretched(frames: torch.Tensor, side: int) -> torch.Tensor:
     from pytest_vdb.metrics import preprocess
 
+    preprocess.require_like(frames)
     return preprocess.resize(frames.float(), side, side, antialias=False)
 
 

@@ -17,6 +17,8 @@ BANDS, LOWEST = 32, 2  # spaced by logarithm, from the second bin: 100 Hz
 FLOOR = 1e-6  # of the loudest band: -60 dB, below which nothing is heard beside it
 ONSET_LEAST = 1.0  # dB, mean over bands: what rises less is a steady sound
 MOTION_LEAST = 1e-4  # of full scale: 0.03 grey levels
+UNEVEN_MOST = 0.01
+"""Seconds: more than the whole milliseconds of Matroska, and a quarter of what `av_sync` gates."""
 LAG_MOST = 0.6  # s, both ways: the ±15 frames at 25 fps of SyncNet (Chung, Zisserman 2016)
 CHANCE = 4.0
 """Over the root of the number of frame pairs: what a peak must exceed to say where it is."""
@@ -116,9 +118,15 @@ def onset_strength(audio: Audio) -> np.ndarray:
 
 
 def rate_rows(video: Video) -> np.ndarray:
-    """(1, 1): frames a second. Raises Unmeasured where the video does not say."""
+    """(1, 1): frames a second. Raises Unmeasured where the video does not say, or they vary."""
     if not video.fps:
         raise Unmeasured(f"{video.name} does not say how many frames a second it has; give fps")
+    if video.unevenness > UNEVEN_MOST:
+        raise Unmeasured(
+            f"{video.name} has a variable frame rate: a frame is up to "
+            f"{1000 * video.unevenness:.0f} ms off its turn at {video.fps:.4g} a second, so a lag "
+            "in ms would be wrong; make the rate even: ffmpeg -i IN -fps_mode cfr OUT"
+        )
     return np.array([[video.fps]])
 
 

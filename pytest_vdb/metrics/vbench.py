@@ -34,23 +34,28 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 QUALITY = tuple(LIMITS)[:7]
 SEMANTIC = tuple(LIMITS)[7:]
+COSINES = ("appearance_style", "temporal_style", "overall_consistency")
+"""Of text and video, which may point away from each other: a little below 0 for a wrong text."""
 HALF = "dynamic_degree"  # weighs 0.5; every other dimension weighs 1
 QUALITY_SHARE = 4 / 5
 
 
 def normalized(dimension: str, score: float) -> float:
-    """(score − lowest) / (highest − lowest); outside 0–1 where a raw score is outside its limits.
+    """(score − lowest) / (highest − lowest); outside 0–1 where a raw score is outside its limits:
+    VBench's ``scripts/cal_final_score.py`` does not clip either.
 
     Raises BadSetting for a dimension that VBench does not have and for a score that is not between
-    0 and 1 (VBench's files hold imaging_quality of single videos times 100), Unmeasured for NaN.
+    0 and 1 (VBench's files hold imaging_quality of single videos times 100), or of a cosine between
+    −1 and 1, and Unmeasured for NaN.
     """
     if dimension not in LIMITS:
         raise BadSetting(f"VBench has no dimension {dimension!r}: {nearest(dimension, LIMITS)}")
     if math.isnan(score):
         raise Unmeasured(f"VBench: {dimension} is NaN, which is no measurement")
-    if not 0 <= score <= 1:
+    least = -1 if dimension in COSINES else 0
+    if not least <= score <= 1:
         raise BadSetting(
-            f"VBench: {dimension}={score:g} is not between 0 and 1; give the raw score as a "
+            f"VBench: {dimension}={score:g} is not between {least} and 1; give the raw score as a "
             "fraction (a percentage divided by 100)"
         )
     low, high = LIMITS[dimension]
@@ -78,16 +83,18 @@ def total(scores: Mapping[str, float]) -> float:
 
 
 def _mean(what: str, scores: Mapping[str, float], dimensions: Iterable[str]) -> float:
-    _require(f"{what} total", scores, dimensions)
+    _require(what, scores, dimensions)
     weights = {name: 0.5 if name == HALF else 1.0 for name in dimensions}
     parts = (weight * normalized(name, scores[name]) for name, weight in weights.items())
     return math.fsum(parts) / sum(weights.values())
 
 
 def _require(what: str, scores: Mapping[str, float], dimensions: Iterable[str]) -> None:
-    missing = [name for name in dimensions if name not in scores]
+    wanted = list(dimensions)
+    missing = [name for name in wanted if name not in scores]
     if missing:
         raise Unmeasured(
-            f"VBench's {what} is missing, because {', '.join(missing)} was not measured; a metric "
-            "over another network (a name with brackets) does not stand in for it"
+            f"VBench {what}: missing {len(missing)} of {len(wanted)} dimensions "
+            f"({', '.join(missing)}); a metric over another network (a name with brackets) does "
+            "not stand in for one"
         )

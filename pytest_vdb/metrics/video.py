@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +65,11 @@ class Video:
         """Each frame, uint8 (H, W, 3), in order; every call begins anew."""
         if self._array is None:
             assert self.path is not None
-            yield from clips.stream(self.path).frames
+            count = 0
+            for frame in clips.stream(self.path).frames:
+                yield frame
+                count += 1
+            self.count = count
             return
         shape = self._array.shape
         if self._array.dtype.name != "uint8" or len(shape) != 4 or shape[3] != 3 or 0 in shape:
@@ -75,14 +81,48 @@ class Video:
 
     @cached_property
     def count(self) -> int:
-        """The number of frames. Of a file it takes a pass over it."""
+        """The number of frames. Of a file it takes a pass over it, if none was made yet."""
         return len(self._array) if self._array is not None else sum(1 for _ in self.frames())
+
+    @property
+    def expected(self) -> int | None:
+        """`count`, or what a file's headers say it is; they may say nothing, and be wrong."""
+        if self._array is not None or "count" in self.__dict__:
+            return self.count
+        assert self.path is not None
+        return clips.stream(self.path).count
+
+    def held(self, folder: Path | None = None) -> Video:
+        """The same video decoded, for what reads it more than once: its frames in memory, or in a
+        file below ``folder`` that is read as they are needed."""
+        if self._array is not None:
+            return self
+        frames = np.stack(list(self.frames()))
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=folder, suffix=".npy")
+            with os.fdopen(descriptor, "wb") as file:
+                np.save(file, frames)
+            frames = np.load(name, mmap_mode="r")
+        held = Video(frames, fps=self._fps, audio=self._audio)
+        held.path, held.name = self.path, self.name
+        return held
 
     @cached_property
     def fps(self) -> float | None:
         if self._fps is not None or self.path is None:
             return self._fps
         return clips.stream(self.path).fps
+
+    @cached_property
+    def unevenness(self) -> float:
+        """Seconds by which a frame of a file is shown at most off its turn at an even rate.
+
+        0 where ``fps`` was given, and of an array.
+        """
+        if self._fps is not None or self.path is None:
+            return 0.0
+        return clips.stream(self.path).unevenness
 
     @cached_property
     def audio(self) -> Audio:

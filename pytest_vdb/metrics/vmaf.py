@@ -12,13 +12,16 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from pytest_vdb.errors import Unmeasured
+from pytest_vdb.metrics.features import Stream, stream_rows
 from pytest_vdb.metrics.video import Video
 
 MODEL = "vmaf_v0.6.1"
@@ -51,75 +54,83 @@ def vmaf_worst_frame(frames: np.ndarray, reference: np.ndarray) -> float:
 
 
 def vmaf_rows(video: Video, reference: Video) -> np.ndarray:
-    """(T, 1) float64: the score of each frame. Raises Unmeasured as `vmaf` does.
+    """(T, 1) float64: the score of each frame. Raises Unmeasured as `vmaf` does."""
+    result: np.ndarray = stream_rows(scored(), _pairs(video, reference))
+    return result
 
-    Of the whole video, not of windows: a frame's motion is measured from its neighbours.
+
+def scored() -> Stream:
+    """`vmaf_rows` as a generator of a feature of a stream: pairs of frames are sent to it.
+
+    Of the whole video, not of windows: a frame's motion is measured from its neighbours. Frames
+    are uint8 (H, W, 3), of one size.
     """
+    pair = yield
+    if pair is None:
+        raise Unmeasured("vmaf: a video without frames")
+    count = 0
     with tempfile.TemporaryDirectory() as folder:
-        count = _run(_stacked(video, reference), Path(folder))
+        with _libvmaf(Path(folder), *pair[0].shape[:2]) as pipe:
+            while pair is not None:
+                with suppress(BrokenPipeError):  # it ended early, and its exit code says so
+                    pipe.write(_stacked(*pair).data)
+                count += 1
+                pair = yield
         frames = json.loads((Path(folder) / "vmaf.json").read_text())["frames"]
     if len(frames) != count:
-        raise Unmeasured(f"vmaf: libvmaf scored {len(frames)} of {count} frames of {video.name}")
+        raise Unmeasured(f"vmaf: libvmaf scored {len(frames)} of {count} frames")
     return np.array([[float(frame["metrics"]["vmaf"])] for frame in frames])
 
 
-def _run(stacked: Iterator[np.ndarray], folder: Path) -> int:
-    """Feed ffmpeg, which writes ``vmaf.json`` into ``folder``; the number of frames it was fed."""
-    first = next(stacked, None)
-    if first is None:
-        raise Unmeasured("vmaf: a video without frames")
-    height, width = first.shape[1:]
-    if min(height // 2, width) < LEAST:  # libvmaf itself would crash
+@contextmanager
+def _libvmaf(folder: Path, height: int, width: int) -> Iterator[IO[bytes]]:
+    """The pipe of an ffmpeg that writes ``vmaf.json`` into ``folder`` when it is closed."""
+    if min(height, width) < LEAST:  # libvmaf itself would crash
         raise Unmeasured(
-            f"vmaf: frames of {height // 2}×{width} px are too small; it needs {LEAST}×{LEAST} px"
+            f"vmaf: frames of {height}×{width} px are too small; it needs {LEAST}×{LEAST} px"
         )
     command = [ffmpeg(), "-hide_banner", "-nostats", "-loglevel", "error", "-f", "rawvideo"]
-    command += ["-pix_fmt", "yuv444p", "-s", f"{width}x{height}", "-i", "pipe:0"]
+    command += ["-pix_fmt", "yuv444p", "-s", f"{width}x{2 * height}", "-i", "pipe:0"]
     command += ["-lavfi", GRAPH, "-f", "null", "-"]
     with (folder / "errors").open("w+b") as errors:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
         )
+        assert process.stdin is not None
         try:
-            count = _feed(process, chain([first], stacked))
+            yield process.stdin
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
         finally:
             process.kill()  # where frames could not be read; nothing to one that has ended
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
     if process.returncode:
         raise Unmeasured(
-            f"vmaf: ffmpeg ended with {process.returncode} on frames of {height // 2}×{width} px: "
+            f"vmaf: ffmpeg ended with {process.returncode} on frames of {height}×{width} px: "
             f"{said[-400:]}"
         )
-    return count
 
 
-def _feed(process: subprocess.Popen[bytes], frames: Iterator[np.ndarray]) -> int:
-    assert process.stdin is not None
-    count = 0
-    try:
-        with process.stdin as pipe:
-            for frame in frames:
-                pipe.write(frame.data)
-                count += 1
-    except BrokenPipeError:
-        pass  # it ended early, and its exit code says so
-    process.wait()
-    return count
+def _stacked(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """uint8 (3, 2H, W): planes of a frame, the reference's below it."""
+    luma = np.concatenate([ours, theirs]).astype(np.int32) @ LUMA
+    planes = np.full((3, *luma.shape), 128, np.uint8)
+    planes[0] = np.rint(16 + luma * (219 / 255000))
+    return planes
 
 
-def _stacked(video: Video, reference: Video) -> Iterator[np.ndarray]:
-    """uint8 (3, 2H, W): planes of each frame, the reference's below it."""
+def _pairs(video: Video, reference: Video) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for ours, theirs in zip_longest(video.frames(), reference.frames()):
         if ours is None or theirs is None or ours.shape != theirs.shape:
             raise Unmeasured(
                 f"vmaf: {video.name} and its reference have not the same number and size of frames"
             )
-        pair = np.concatenate([ours, theirs]).astype(np.int32) @ LUMA
-        planes = np.full((3, *pair.shape), 128, np.uint8)
-        planes[0] = np.rint(16 + pair * (219 / 255000))
-        yield planes
+        yield ours, theirs
 
 
 @cache

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 from pytest_vdb.errors import UnreadableClip
+from pytest_vdb.models import decoding, endings
+from pytest_vdb.models.endings import Damaged
 from pytest_vdb.models.sources import Output
 
 # Written into a WebP's XMP field, because the encoder merges frames that are equal to the one
@@ -54,14 +56,36 @@ class Stream:
 
     path: Path
 
-    @cached_property
+    @property
     def fps(self) -> float | None:
         """The mean rate, also where it varies; None where the file does not say. From its headers.
 
         Raises UnreadableClip for a file without such headers.
         """
+        return self._heads.fps
+
+    @cached_property
+    def unevenness(self) -> float:
+        """Seconds by which a frame is shown at most before or after its turn at an even rate.
+
+        Raises UnreadableClip. Of an animated picture it is not looked at: 0.
+        """
         with _named(self.path):
-            return _format(self.path).fps(self.path)
+            of_video = _format(self.path).heads is _video_heads
+            return decoding.unevenness(self.path) if of_video else 0.0
+
+    @property
+    def count(self) -> int | None:
+        """How many frames the headers say there are; None where they do not. Nothing is decoded.
+
+        Raises UnreadableClip for a file without such headers.
+        """
+        return self._heads.frames
+
+    @cached_property
+    def _heads(self) -> _Heads:
+        with _named(self.path):
+            return _format(self.path).heads(self.path)
 
     @property
     def frames(self) -> Iterator[np.ndarray]:
@@ -73,17 +97,17 @@ class Stream:
 
         Raises UnreadableClip, naming the file, for one that is missing, empty, truncated or
         damaged, at the latest after the last frame that can be decoded: who reads to the end gets
-        all the frames that the file says it has.
+        all the frames that the file says it has. Warns where it does not say, as in MPEG-TS.
         """
         with _named(self.path):
             shape = None
             for frame in _composited(self.path):
                 if frame.shape != (shape := shape or frame.shape):
                     sizes = sorted({shape, frame.shape})
-                    raise _Damaged(f"its frames have different sizes: {sizes}")
+                    raise Damaged(f"its frames have different sizes: {sizes}")
                 yield frame
             if shape is None:
-                raise _Damaged("it has no frame")
+                raise Damaged("it has no frame")
 
 
 def read_audio(path: Path | str) -> tuple[np.ndarray, int] | None:
@@ -98,7 +122,7 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int] | None:
     """
     path = Path(path)
     with _named(path):
-        if _format(path).fps is not _video_fps:
+        if _format(path).heads is not _video_heads:
             return None  # animated pictures are mute
         with av.open(str(path)) as container:
             if not container.streams.audio:
@@ -106,7 +130,7 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int] | None:
             lead, samples = _sound(container, container.streams.audio[0])
             samples = np.pad(samples, ((0, 0), (max(0, lead), 0)))[:, max(0, -lead) :]
             if not samples.size:
-                raise _Damaged("its audio track has no samples")
+                raise Damaged("its audio track has no samples")
             return samples.clip(-1, 1), int(container.streams.audio[0].rate)
 
 
@@ -137,37 +161,38 @@ def write_webp(
     )
 
 
-class _Damaged(Exception):
-    """What is wrong with a clip, without its name."""
-
-
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into an error that names the file."""
     try:
         yield
     except (
-        *(_Damaged, OSError, EOFError, ValueError, SyntaxError),
+        *(Damaged, OSError, EOFError, ValueError, SyntaxError),
         *(ArithmeticError, av.error.FFmpegError, Image.DecompressionBombError),
     ) as exc:
         raise UnreadableClip(f"{path} cannot be decoded: {exc or type(exc).__name__}") from exc
 
 
+class _Heads(NamedTuple):
+    frames: int | None
+    fps: float | None
+
+
 class _Format(NamedTuple):
     frames: Callable[[Path], Iterator[np.ndarray]]  # RGB or RGBA
-    fps: Callable[[Path], float | None]
+    heads: Callable[[Path], _Heads]
 
 
 def _format(path: Path) -> _Format:
     with path.open("rb") as file:
         head = file.read(12)
     if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return _Format(_webp_frames, _webp_fps)
+        return _Format(_webp_frames, _webp_heads)
     if head[:4] == b"GIF8":
-        return _Format(_gif_frames, _gif_fps)
+        return _Format(_gif_frames, _gif_heads)
     if not head:
-        raise _Damaged("the file is empty")
-    return _Format(_video_frames, _video_fps)
+        raise Damaged("the file is empty")
+    return _Format(_video_frames, _video_heads)
 
 
 def _composited(path: Path) -> Iterator[np.ndarray]:
@@ -186,7 +211,7 @@ def _webp_frames(path: Path) -> Iterator[np.ndarray]:
     with path.open("rb") as file:
         said = int.from_bytes(file.read(8)[4:], "little") + 8
     if (size := path.stat().st_size) < said:
-        raise _Damaged(f"truncated: {size} bytes of {said}")
+        raise Damaged(f"truncated: {size} bytes of {said}")
     with Image.open(path) as picture:
         note = NOTED.match(picture.info.get("xmp") or b"")
         if not note:
@@ -209,7 +234,7 @@ def _noted(picture: Image.Image, count: int, fps: float) -> Iterator[np.ndarray]
             break
         yield from (frame for _ in range(times))
     if shown != count:
-        raise _Damaged(f"{shown} frames, and it was written with {count}")
+        raise Damaged(f"{shown} frames, and it was written with {count}")
 
 
 def _pictures(picture: Image.Image) -> Iterator[tuple[np.ndarray, float]]:
@@ -223,12 +248,12 @@ def _pictures(picture: Image.Image) -> Iterator[tuple[np.ndarray, float]]:
 
 def _gif_frames(path: Path) -> Iterator[np.ndarray]:
     if not path.read_bytes().rstrip(b"\0").endswith(b";"):
-        raise _Damaged("truncated: the end mark of a GIF is missing")
+        raise Damaged("truncated: the end mark of a GIF is missing")
     with Image.open(path) as picture:
         yield from (frame for frame, _ in _pictures(picture))
 
 
-def _webp_fps(path: Path) -> float | None:
+def _webp_heads(path: Path) -> _Heads:
     """From the heads of its chunks (WebP Container Specification)."""
     durations, xmp = [], b""
     with path.open("rb") as file:
@@ -241,10 +266,12 @@ def _webp_fps(path: Path) -> float | None:
                 xmp = file.read(min(size, 100))
             at += 8 + size + size % 2
     note = NOTED.match(xmp)
-    return float(note[2]) if note else _rate(durations)
+    if note:
+        return _Heads(int(note[1]), float(note[2]))
+    return _Heads(len(durations) or 1, _rate(durations))  # a still has no such chunk
 
 
-def _gif_fps(path: Path) -> float | None:
+def _gif_heads(path: Path) -> _Heads:
     """From the heads of its blocks (GIF89a): each image, and the delay that was given before it."""
     durations, delay = [], 0
     with path.open("rb") as file:
@@ -259,7 +286,7 @@ def _gif_fps(path: Path) -> float | None:
                 delay = 10 * int.from_bytes(file.read(5)[2:4], "little")
             while (length := file.read(1)) > b"\0":
                 file.seek(length[0], 1)
-    return _rate(durations)
+    return _Heads(len(durations), _rate(durations))
 
 
 def _skip_palette(file: BinaryIO, flags: bytes) -> None:
@@ -274,48 +301,42 @@ def _rate(durations: list[int]) -> float | None:
 # ---------------------------------------------------------------------------------------- videos
 
 
-def _video_fps(path: Path) -> float | None:
+def _video_heads(path: Path) -> _Heads:
     with av.open(str(path)) as container:
         stream = _pictured(container)
-        if not stream.average_rate:
-            return None
-        rate, seconds = float(stream.average_rate), _seconds(container, stream)
-        if stream.frames or not seconds:
-            return rate
+        rate = endings.rate(container, stream) or None
+        if stream.frames:
+            return _Heads(stream.frames, rate)
+        seconds = endings.length(container, stream)
         # Matroska says the rate that was meant, also where frames were left out, and when the
         # stream ends rather than how long it is
-        times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        packets = [packet.pts for packet in container.demux(stream) if packet.size]
+        times = [time for time in packets if time is not None]
+        if not rate or not seconds:
+            return _Heads(len(packets), rate)
         if times and stream.time_base and "DURATION" in stream.metadata:
             seconds -= float(min(times) * stream.time_base)
-        return len(times) / seconds if 0 < len(times) < seconds * rate - 1.5 else rate
+        few = 0 < len(times) < seconds * rate - 1.5
+        return _Heads(len(packets), len(times) / seconds if few else rate)
 
 
 def _video_frames(path: Path) -> Iterator[np.ndarray]:
+    endings.require_size(path)
     with av.open(str(path)) as container:
         stream, count, last = _pictured(container), 0, None
         stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
+        for frame in decoding.decoded(container, stream):
             if frame.is_corrupt:
-                raise _Damaged(f"the frame at {frame.time} s is damaged")
+                raise Damaged(f"the frame at {frame.time} s is damaged")
             alpha = any(component.is_alpha for component in frame.format.components)
             count, last = count + 1, frame.time
-            yield frame.to_ndarray(format="rgba" if alpha else "rgb24")
-        if stream.frames and count != stream.frames:
-            raise _Damaged(f"{count} frames, and the container says {stream.frames}")
-        rate = float(stream.average_rate) if stream.average_rate else None
-        seconds = _seconds(container, stream)
-        ended = rate and seconds and last is not None and last >= seconds - 2.5 / rate
-        few = rate and seconds and count < seconds * rate - 1.5
-        if few and not stream.frames and not ended:  # else the rate varies
-            raise _Damaged(
-                f"truncated: {count} frames at {rate:.4g} fps, and the container says "
-                f"{seconds:.4g} seconds"
-            )
+            yield decoding.eight_bit(frame).to_ndarray(format="rgba" if alpha else "rgb24")
+        endings.require_end(path, container, stream, count, last)
 
 
 def _pictured(container: av.container.InputContainer) -> av.video.stream.VideoStream:
     if not container.streams.video:
-        raise _Damaged("it has no video stream")
+        raise Damaged("it has no video stream")
     return container.streams.video[0]
 
 
@@ -336,38 +357,23 @@ def _sound(
         blocks += bool(packet.size)
         for frame in track.decode(packet):
             if frame.is_corrupt:
-                raise _Damaged(f"the audio at {frame.time} s is damaged")
+                raise Damaged(f"the audio at {frame.time} s is damaged")
             start = starts.setdefault("audio", frame.time or 0.0)
             gap = 0 if frame.time is None else frame.time - start - length / track.rate
             if abs(gap) > AUDIO_SLACK:
-                raise _Damaged(f"its audio has a gap of {gap:.3g} s at {frame.time:.4g} s")
+                raise Damaged(f"its audio has a gap of {gap:.3g} s at {frame.time:.4g} s")
             parts += [piece.to_ndarray() for piece in planar.resample(frame)]
             length += frame.samples
-    start, seconds = starts.get("audio", 0.0), _seconds(container, track)
+    start, seconds = starts.get("audio", 0.0), endings.length(container, track)
     end = length / track.rate + (start if "DURATION" in track.metadata else 0.0)
     if track.frames and blocks != track.frames:
-        raise _Damaged(f"{blocks} blocks of audio, and the container says {track.frames}")
+        raise Damaged(f"{blocks} blocks of audio, and the container says {track.frames}")
     if seconds and end < seconds - AUDIO_SLACK:
-        raise _Damaged(f"truncated: {end:.4g} s of audio, and the container says {seconds:.4g}")
+        raise Damaged(f"truncated: {end:.4g} s of audio, and the container says {seconds:.4g}")
     samples = np.concatenate(parts, axis=1) if parts else np.zeros((1, 0), np.float32)
     if not np.isfinite(samples).all():
-        raise _Damaged("its audio has samples that are not finite")
+        raise Damaged("its audio has samples that are not finite")
     return round((start - starts.get("video", start)) * track.rate), samples
-
-
-def _seconds(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream | av.audio.stream.AudioStream,
-) -> float | None:
-    """How long a stream lasts by the container's own word, or None."""
-    if said := stream.metadata.get("DURATION"):  # Matroska: 00:00:01.062000000
-        hours, minutes, seconds = said.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    if container.duration and len(container.streams) == 1:  # else another stream may be longer
-        return container.duration / av.time_base
-    return None
 
 
 def _on_black(frame: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from pytest_vdb.errors import Unmeasured
 from pytest_vdb.metrics import cuts
 from pytest_vdb.metrics.catalog.cuts import METRICS, TRANSITIONS, TRANSNET
 from pytest_vdb.metrics.engine import Extractor
+from pytest_vdb.metrics.features import stream_rows
 from pytest_vdb.metrics.registry import evaluate
 from pytest_vdb.metrics.video import Video
 
@@ -70,15 +71,19 @@ def test_probabilities_equal_the_published_network(extractor, package, two_shots
 
 @pytest.mark.parametrize("length", [1, 49, 50, 51, 75, 76, 100, 130])
 def test_windows_are_padded_and_overlap_as_the_reference_says(length):
-    frames = [torch.full((1,), float(i)) for i in range(length)]
+    frames = [(torch.full((3, 27, 48), i, dtype=torch.uint8),) for i in range(length)]
     behind = 25 + 50 * math.ceil(length / 50) - length
     padded = np.concatenate([np.zeros(25), np.arange(length), np.full(behind, length - 1)])
-    found = list(cuts._windows(frames))
-    for index, (window, _) in enumerate(found):
-        assert window.flatten().tolist() == padded[50 * index : 50 * index + 100].tolist()
-    assert [count for _, count in found] == [50] * (length // 50) + [length % 50] * (
-        length % 50 > 0
-    )
+    found = []
+
+    def numbered(window):
+        found.append(window[0, :, 0, 0, 0])
+        return found[-1][None, :, None]
+
+    rows = stream_rows(cuts.transitions(numbered), frames)
+    for index, window in enumerate(found):
+        assert window.tolist() == padded[50 * index : 50 * index + 100].tolist()
+    assert rows[:, 0].tolist() == list(range(length))
 
 
 def test_the_count_is_one_less_than_the_reference_scenes(package):
@@ -96,7 +101,7 @@ def test_a_cut_is_seen_and_one_shot_has_none(extractor, two_shots):
 
 
 def test_frames_are_brought_to_the_size_of_the_network(two_shots):
-    small = cuts._small(two_shots[0], torch.device("cpu"))
+    small = cuts._small(torch.from_numpy(two_shots[0].transpose(2, 0, 1).copy()))
     assert small.shape == (3, 27, 48)
     assert small.dtype == torch.uint8
     drift = small.float().mean((1, 2)) - torch.from_numpy(two_shots[0]).float().mean((0, 1))

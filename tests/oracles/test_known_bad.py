@@ -1,13 +1,20 @@
-"""Every fault that a metric claims to see ranks below the intact video, on every clip."""
+"""Every fault that a metric claims to see ranks below the intact video, on every clip; and the
+tables of known-bad.md have every metric and bold what it claims."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pytest_vdb.metrics import faults, sanity
+from pytest_vdb.metrics.catalog.routing import ROUTING
+from pytest_vdb.metrics.listing import available
 from pytest_vdb.metrics.registry import Metrics, evaluate
-from pytest_vdb.scenes import scenes
+from pytest_vdb.metrics.video import Audio
+from pytest_vdb.scenes import read, scenes
 
 METRICS = Metrics()
 # Networks and vmaf take seconds a clip: their families have tests of their own.
@@ -18,6 +25,7 @@ CLAIMS = [
     if m.needs in ("frames", "reference", "latent")
     for fault in m.sees
 ]
+PAGE = Path(__file__).parents[2] / "docs" / "metrics" / "known-bad.md"
 PROMPT_CLAIMS = [(m.name, fault) for m in METRICS if m.needs == "prompt" for fault in m.sees]
 
 
@@ -56,11 +64,20 @@ def test_a_claimed_fault_is_worse_than_the_intact_video(clip, name, fault):
 @pytest.mark.parametrize(("name", "fault"), PROMPT_CLAIMS, ids=lambda v: v)
 def test_a_claimed_fault_is_worse_for_its_prompt(render, name, fault):
     rng = np.random.Generator(np.random.PCG64(6))
+    every = [scene.caption() for scene in scenes()]
     asked = [scene for scene in scenes()[::23] if scene.background != "black"]
     for scene in asked:  # a black video is a black background
         clip, text = render(scene, rng), scene.caption()
-        damaged = faults.FAULTS[fault](clip)
-        worse, intact = (evaluate(METRICS.find(name), v, prompt=text) for v in (damaged, clip))
+        wrong = faults.wrong_prompt(text, every)
+        damaged, said = clip, text
+        if fault == "wrong_prompt":
+            said = wrong
+        elif fault == "spliced":
+            damaged = faults.spliced(clip, render(read(wrong), rng))
+        else:
+            damaged = faults.FAULTS[fault](clip)
+        pair = ((damaged, said), (clip, text))
+        worse, intact = (evaluate(METRICS.find(name), v, prompt=p) for v, p in pair)
         assert worse < intact
 
 
@@ -87,7 +104,36 @@ def test_more_blur_and_more_noise_move_the_metrics_that_claim_them(clip):
 
 
 def test_every_claim_names_a_fault_that_exists():
-    assert {fault for _, fault in CLAIMS + PROMPT_CLAIMS} == set(faults.FAULTS)
+    routers = {"collapsed_router", "dead_router"}
+    known = {*faults.FAULTS, *faults.AUDIO_FAULTS, "wrong_prompt"}
+    assert {fault for spec in METRICS for fault in spec.sees} <= known
+    assert {fault for spec in ROUTING for fault in spec.sees} <= routers
+    assert {fault for _, fault in CLAIMS + PROMPT_CLAIMS} == {*faults.FAULTS, "wrong_prompt"}
+
+
+def page_rows() -> Iterator[tuple[str, dict[str, str]]]:
+    """Metric, and its cells by fault, of every row of the tables."""
+    head: list[str] = []
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for line in (one for one in lines if one.startswith("|")):
+        first, *rest = (cell.strip() for cell in line.strip("|").split("|"))
+        if first == "metric":
+            head = [cell.replace(" ", "_") for cell in rest[1:]]
+        elif first.startswith("`") and head:
+            yield first.strip("`"), dict(zip(head, rest[1:], strict=True))
+
+
+def test_every_metric_has_a_row_whose_bold_cells_are_its_claims():
+    rows = dict(page_rows())
+    assert len(rows) == len(list(page_rows())), "a metric has two rows"
+    here = {m.name for m in METRICS if available(m)[0] == "available"} | {m.name for m in ROUTING}
+    assert here <= set(rows), f"no row: {sorted(here - set(rows))}; run tools/metric_faults.py"
+    for spec in (*METRICS, *ROUTING):
+        cells = rows.get(spec.name, {})
+        bold = {fault for fault, cell in cells.items() if cell.startswith("**")}
+        assert bold == set(spec.sees), f"{spec.name}: run tools/metric_faults.py --marks"
+        unseen = [fault for fault in bold if not float(cells[fault].strip("*")) >= 95]
+        assert not unseen, f"{spec.name} claims {unseen}, and sees them on less than 95 %"
 
 
 @pytest.mark.parametrize("fault", faults.FAULTS)
@@ -97,6 +143,38 @@ def test_a_fault_keeps_shape_and_type_and_changes_the_video(clip, fault):
     assert damaged.dtype == np.uint8
     assert not np.array_equal(damaged, clip)
     assert np.array_equal(damaged, faults.FAULTS[fault](clip))
+
+
+def test_a_splice_is_a_cut_to_the_other_scene(clip):
+    other = 255 - clip
+    cut = faults.spliced(clip, other)
+    half = len(clip) // 2
+    assert np.array_equal(cut[:half], clip[:half])
+    assert np.array_equal(cut[half:], other[half:])
+    with pytest.raises(ValueError, match="spliced: a scene of shape"):
+        faults.spliced(clip, other[1:])
+
+
+@pytest.mark.parametrize("fault", faults.AUDIO_FAULTS)
+def test_a_fault_of_sound_keeps_shape_and_type_and_changes_the_sound(fault):
+    noise = np.random.Generator(np.random.PCG64(7)).normal(scale=0.1, size=(2, 4000))
+    audio = Audio(noise.astype(np.float32), 8000)
+    damaged = faults.AUDIO_FAULTS[fault](audio)
+    assert (damaged.rate, damaged.samples.shape) == (8000, (2, 4000))
+    assert damaged.samples.dtype == np.float32
+    assert not np.array_equal(damaged.samples, audio.samples)
+    assert np.array_equal(damaged.samples, faults.AUDIO_FAULTS[fault](audio).samples)
+
+
+def test_noise_in_the_sound_is_as_loud_as_it_says():
+    audio = Audio(np.full((1, 40000), 0.1, np.float32), 8000)
+    added = faults.noisy_audio(audio, decibels=20).samples - audio.samples
+    assert added.std() == pytest.approx(0.01, rel=0.02)
+
+
+def test_the_wrong_prompt_shares_the_fewest_words():
+    others = ["a red ball rolls", "A red box falls", "the sea", "the sky"]
+    assert faults.wrong_prompt("a red box falls", others) == "the sea"
 
 
 def test_sanity_passes_the_clip_and_catches_black_and_frozen(clip):

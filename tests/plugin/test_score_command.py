@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from pytest_vdb.cli import main
-from pytest_vdb.metrics import evaluate
+from pytest_vdb.metrics import evaluate, vbench
 from pytest_vdb.metrics.registry import Metrics
+from pytest_vdb.metrics.scoring import Score, Scores
 from pytest_vdb.models.clips import write_webp
+from pytest_vdb.score_command import table
 
 VIDEOS = np.random.Generator(np.random.PCG64(2)).integers(0, 256, (2, 5, 24, 32, 3), np.uint8)
 
@@ -80,6 +82,24 @@ def test_what_is_unmeasured_says_why_and_is_the_exit_status(
     assert "lpips: unmeasured: " in out
     assert "fid: unmeasured: fid: 2 videos, and fewer than 64" in out
     assert "sharpness" in out.splitlines()[1]
+
+
+def test_vbenchs_dimensions_have_a_total_or_miss_some(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, empty = tmp_path / "scores.json", tmp_path / "empty"
+    empty.mkdir()
+    status, out, _ = run(capsys, "score", folder, "--vbench", "--weights", empty, "--json", path)
+    assert status == 1
+    assert "\nVBench quality: missing 6 of 7 dimensions (subject_consistency, " in out
+    written = json.loads(path.read_text())
+    assert list(written["metrics"]) == list(vbench.QUALITY)
+    assert written["vbench_quality"]["value"] is None
+    whole = Scores(("a",), {name: (Score(0.75),) for name in vbench.QUALITY}, {})
+    total = vbench.quality_total(dict.fromkeys(vbench.QUALITY, 0.75))
+    assert table(whole).endswith(f"\n\nVBench quality: {total:.4g}")
+    _, out, _ = run(capsys, "score", folder, "--metrics", "temporal_flickering,sharpness")
+    assert "VBench" not in out
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pytest_vdb.errors import BadSetting, MissingWeights, Unmeasured
-from pytest_vdb.metrics.engine import Extractor, middles
-from pytest_vdb.metrics.features import Feature
+from pytest_vdb.errors import BadSetting, MissingWeights, Unmeasured, UnreadableClip
+from pytest_vdb.metrics.engine import Extractor
+from pytest_vdb.metrics.features import Feature, Stream, stream_rows
+from pytest_vdb.metrics.kept import Kept
+from pytest_vdb.metrics.onepass import middles
 from pytest_vdb.metrics.video import Video
 from pytest_vdb.metrics.weights import Network, read_state
+from pytest_vdb.models import clips
 
 CLIP = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (11, 6, 5, 3), np.uint8)
 CLIP[:, 0, 0, 0] = np.arange(11)  # each frame says which one it is
@@ -162,6 +168,211 @@ def test_one_feature_that_fails_loses_no_other() -> None:
     assert sum(calls) == 11
 
 
+def test_a_failure_is_remembered_and_bad_luck_is_not() -> None:
+    calls: list[str] = []
+
+    def unlucky(frames: np.ndarray) -> np.ndarray:
+        calls.append("unlucky")
+        if calls.count("unlucky") == 1:
+            raise torch.OutOfMemoryError("another process has it")
+        return numbers(frames)
+
+    def short(frames: np.ndarray) -> np.ndarray:
+        calls.append("short")
+        raise Unmeasured("short: not of such a video")
+
+    extractor, video = Extractor(batch=11), Video(CLIP)
+    for _ in range(3):
+        with pytest.raises(Unmeasured, match="not of such a video") as raised:
+            extractor.rows([Feature("short", short)], video)
+    assert calls == ["short"]
+    assert len(raised.traceback) < 6, "it does not grow with each time"
+    with pytest.raises(torch.OutOfMemoryError):
+        extractor.rows([Feature("unlucky", unlucky)], video)
+    assert len(extractor.rows([Feature("unlucky", unlucky)], video)["unlucky"]) == 11
+
+
+def test_a_reference_of_another_shape_loses_no_other_feature() -> None:
+    calls: list[int] = []
+
+    def counted(frames: np.ndarray) -> np.ndarray:
+        calls.append(len(frames))
+        return numbers(frames)
+
+    fine, against = Feature("fine", counted), Feature("against", pairwise, of="reference")
+    for reference in (CLIP[:4], np.concatenate([CLIP, CLIP]), CLIP[:, :4]):
+        extractor = Extractor()
+        with pytest.raises(Unmeasured, match="must be equal"):
+            extractor.rows([against, fine], Video(CLIP), Video(reference))
+        done = len(calls)
+        assert extractor.rows([fine], Video(CLIP))["fine"][:, 0].tolist() == list(range(11))
+        assert len(calls) == done
+        with pytest.raises(Unmeasured, match="against: the video has shape"):
+            extractor.rows([against], Video(CLIP), Video(reference))
+
+
+def pairwise(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    return numbers(ours) - numbers(theirs)
+
+
+def test_rows_in_memory_are_bounded_and_those_used_last_stay() -> None:
+    calls: list[str] = []
+
+    def wide(frames: np.ndarray) -> np.ndarray:
+        calls.append("pass")
+        return np.zeros((len(frames), 1000))
+
+    feature = Feature("wide", wide)
+    videos = [Video(np.roll(CLIP, i, axis=0)) for i in range(3)]
+    extractor = Extractor(batch=11, memory=2 * 11 * 8000)
+    for index in (0, 1, 0, 2, 0):  # 1 is the one that was not used for longest
+        extractor.rows([feature], videos[index])
+    assert len(calls) == 3
+    assert extractor._kept.nbytes == 2 * 11 * 8000
+    extractor.rows([feature], videos[1])
+    assert len(calls) == 4
+    extractor.forget()
+    assert extractor._kept.nbytes == 0
+
+
+def test_what_is_larger_than_the_memory_is_given_and_not_kept() -> None:
+    kept = Kept(memory=100)
+    kept.keep("a", np.zeros((5, 5)))
+    assert kept.find("a") is None
+    assert kept.nbytes == 0
+
+
+def folded(*, fail: bool = False) -> Stream:
+    """Three numbers of the whole video, whatever its length."""
+    total = 0
+    try:
+        while (given := (yield)) is not None:
+            total += int(given[0][0, 0, 0])
+            if fail:
+                raise Unmeasured("folded: not these frames")
+        return np.full((1, 3), total)
+    finally:
+        CLOSED.append("folded")
+
+
+CLOSED: list[str] = []
+
+
+def test_a_stream_gets_every_frame_in_order_and_gives_any_rows() -> None:
+    def differences() -> Stream:
+        rows = []
+        while (given := (yield)) is not None:
+            rows.append([float(given[0][0, 0, 0]) - float(given[1][0, 0, 0])])
+        return rows
+
+    features = [
+        Feature("folded", folded, of="stream"),
+        Feature("some", folded, of="stream", samples=4),
+        Feature("differences", differences, of="stream_reference"),
+        Feature("single", numbers),
+    ]
+    rows = Extractor().rows(features, Video(CLIP), Video(np.roll(CLIP, 1, axis=0)))
+    assert rows["folded"].tolist() == [[55] * 3]
+    assert rows["some"].tolist() == [[18] * 3]
+    assert rows["differences"][:, 0].tolist() == [-10] + [1] * 10
+    assert stream_rows(folded(), ((frame,) for frame in CLIP)).tolist() == [[55] * 3]
+
+
+def test_a_stream_runs_its_network_as_windows_do(linear: Network, tmp_path: Path) -> None:
+    def streamed(network: torch.nn.Module) -> Stream:
+        seen = []
+        while (given := (yield)) is not None:
+            assert torch.is_inference_mode_enabled()
+            seen.append(embedding(network, given[0][None]))
+        return torch.cat(seen)
+
+    features = [
+        Feature("windows", embedding, network=linear),
+        Feature("stream", streamed, of="stream", network=linear),
+    ]
+    rows = Extractor(weights=tmp_path).rows(features, Video(CLIP))
+    assert rows["stream"] == pytest.approx(rows["windows"], abs=1e-6)
+    assert len(LOADS) == 1
+
+
+def test_a_stream_that_fails_or_is_cut_short_is_closed_and_loses_no_other(tmp_path: Path) -> None:
+    def early() -> Stream:
+        yield
+        return np.zeros((1, 1))
+
+    def endless() -> Stream:
+        while True:
+            yield
+
+    fine = Feature("fine", numbers)
+    for name, rows, reason in (
+        ("bad", lambda: folded(fail=True), "not these frames"),
+        ("early", early, "returned before the last frame"),
+        ("endless", endless, "after the last frame it gave no rows"),
+    ):
+        extractor = Extractor()
+        with pytest.raises(Unmeasured, match=reason):
+            extractor.rows([Feature(name, rows, of="stream"), fine], Video(CLIP))
+        assert len(extractor._kept.find(extractor._key(fine, Video(CLIP), None, None))) == 11
+    CLOSED.clear()
+    path = tmp_path / "clip.webp"
+    clips.write_webp(path, CLIP, 8, lossless=True)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UnreadableClip):
+        Extractor().rows([Feature("folded", folded, of="stream")], Video(path))
+
+    def damaged(self: Video) -> Iterator[np.ndarray]:
+        yield CLIP[0]
+        raise UnreadableClip("the rest is lost")
+
+    video = Video(CLIP)
+    video.frames = damaged.__get__(video)  # type: ignore[method-assign]
+    with pytest.raises(UnreadableClip, match="the rest is lost"):
+        Extractor().rows([Feature("folded", folded, of="stream")], video)
+    assert CLOSED == ["folded"]
+
+
+def test_headers_that_lie_about_the_length_cost_a_second_pass_and_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clip.webp"
+    clips.write_webp(path, CLIP, 8, lossless=True)
+    few = Feature("few", numbers, samples=4)
+    passes: list[int] = []
+    original = Video.frames
+
+    def counted(self: Video) -> Iterator[np.ndarray]:
+        passes.append(1)
+        return original(self)
+
+    monkeypatch.setattr(Video, "frames", counted)
+    expected = Extractor().rows([few, Feature("all", numbers)], Video(path))
+    assert expected["few"][:, 0].tolist() == [0, 3, 6, 9]
+    assert len(passes) == 1
+    monkeypatch.setattr(clips.Stream, "count", property(lambda _: 7))
+    again = Extractor().rows([few, Feature("all", numbers)], Video(path))
+    assert len(passes) == 3
+    assert {n: r.tolist() for n, r in again.items()} == {n: r.tolist() for n, r in expected.items()}
+
+
+def test_a_network_leaves_an_accelerator_when_it_is_told_to(
+    linear: Network, tmp_path: Path
+) -> None:
+    """``cpu:0`` stands for an accelerator: a device that is not called cpu."""
+    feature = Feature("embedding", embedding, network=linear)
+    rows = {}
+    for device in ("cpu", "cpu:0"):
+        extractor = Extractor(weights=tmp_path, device=device)
+        rows[device] = extractor.rows([feature], Video(CLIP))["embedding"]
+        module = weakref.ref(extractor.module(linear))
+        extractor.release()
+        gc.collect()
+        assert (module() is None) == (device != "cpu")
+        again = extractor.rows([feature], Video(CLIP[::-1]))["embedding"]  # loaded again
+        assert again == pytest.approx(rows[device][::-1], abs=1e-6)
+    assert rows["cpu"] == pytest.approx(rows["cpu:0"], abs=1e-6)
+
+
 def test_weights_that_are_not_there_say_what_to_fetch(linear: Network, tmp_path: Path) -> None:
     feature = Feature("embedding", embedding, network=linear)
     with pytest.raises(MissingWeights, match=r"put one.pth \(https://example.org/one.pth\) into"):
@@ -192,6 +403,7 @@ def test_rows_of_a_wrong_shape() -> None:
         ({"of": "frame"}, "did you mean 'frames'|frames"),
         ({"window": 2, "stride": 3}, "window=2, stride=3"),
         ({"samples": 8, "fps": 8.0}, "give one of them"),
+        ({"of": "stream", "window": 2}, "has no windows"),
     ],
 )
 def test_fields_that_cannot_mean_anything(field: dict, message: str) -> None:

@@ -6,12 +6,19 @@ import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pytest_vdb import metrics
+from pytest_vdb.cli import main
 from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured
+from pytest_vdb.metrics.installed import installed
 from pytest_vdb.metrics.registry import Metrics, MetricSpec, evaluate, gather
 from pytest_vdb.records import Kind
 
@@ -60,6 +67,86 @@ def test_a_name_that_is_taken_is_refused():
         Metrics([spec(name="ssim")])
     with pytest.raises(BadSetting, match="two metrics are called 'brightness'"):
         Metrics([spec(), spec(summary="another")])
+
+
+def test_the_same_metric_from_two_sides_is_one():
+    assert sum(metric == spec() for metric in Metrics([spec(), spec()])) == 1
+
+
+OFFERED = """
+    from pytest_vdb import Kind, MetricSpec
+
+    def brightness(frames):
+        return frames.mean() / 255
+
+    SPECS = (
+        MetricSpec(
+            name="installed_brightness", unit="fraction", direction="higher", kind=Kind.SCORE,
+            needs="frames", version="1", range=(0.0, 1.0), summary="from a package", how="mean",
+            compute=brightness,
+        ),
+    )
+
+    def offer():
+        return list(SPECS)
+
+    def nothing():
+        return None
+
+    ANOTHER_SSIM = [__import__("dataclasses").replace(SPECS[0], name="ssim")]
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Installs a distribution: a module, and the metadata that pip would write beside it."""
+
+    def write(value: str, name: str = "bright-metrics") -> None:
+        (tmp_path / "bright_metrics.py").write_text(dedent(OFFERED))
+        metadata = tmp_path / f"{name.replace('-', '_')}-2.1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.1\n")
+        (metadata / "entry_points.txt").write_text(f"[pytest_vdb.metrics]\nbright = {value}\n")
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed.cache_clear()
+    yield write
+    installed.cache_clear()
+    sys.modules.pop("bright_metrics", None)
+
+
+@pytest.mark.parametrize("value", ["bright_metrics:offer", "bright_metrics:SPECS"])
+def test_installed_packages_metrics_are_known_to_library_and_command(install, capsys, value):
+    install(value)
+    scores = metrics.evaluate([VIDEO], ["installed_brightness"])
+    assert scores.values("installed_brightness") == (pytest.approx(VIDEO.mean() / 255),)
+    assert main(["metrics", "installed_brightness"]) == 0
+    assert "from a package" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("bright_metrics:missing", "cannot be loaded: AttributeError"),
+        ("no_such_module:offer", "cannot be loaded: ModuleNotFoundError"),
+        ("bright_metrics:brightness", "cannot be loaded: TypeError"),
+        ("bright_metrics:nothing", r"returned None; return a list: \[MetricSpec"),
+    ],
+)
+def test_a_broken_entry_point_names_its_distribution(install, value, message):
+    install(value)
+    with pytest.raises(BadSetting, match=f"^bright-metrics 2.1: its entry point .*{message}"):
+        Metrics()
+
+
+def test_two_of_one_name_are_told_with_their_distributions(install):
+    install("bright_metrics:SPECS")
+    with pytest.raises(BadSetting, match=r"of bright-metrics 2\.1 and .* of pytest_vdb_metrics;"):
+        Metrics([spec(name="installed_brightness")])
+    installed.cache_clear()
+    install("bright_metrics:ANOTHER_SSIM", name="other-metrics")
+    with pytest.raises(BadSetting, match=r"'ssim'.* of pytest-vdb and .* of other-metrics 2\.1"):
+        Metrics()
 
 
 @pytest.mark.parametrize("result", [spec(), None, ["brightness"], "brightness", [None]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pytest_vdb.errors import BadSetting, UnknownMetric, Unmeasured
 from pytest_vdb.metrics import stateful
 from pytest_vdb.metrics.registry import Metrics
 from pytest_vdb.metrics.registry import evaluate as evaluate_one
+from pytest_vdb.models import clips
 from pytest_vdb.models.clips import write_webp
 
 VIDEOS = np.random.Generator(np.random.PCG64(1)).integers(0, 256, (3, 5, 16, 16, 3), np.uint8)
@@ -68,6 +70,70 @@ def test_files_are_read_as_they_are(tmp_path: Path) -> None:
     of_arrays = metrics.evaluate(VIDEOS, ["sharpness", "motion_energy"])
     assert of_files.scores == of_arrays.scores
     assert of_files.videos == tuple(map(str, paths))
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The file of every decoding that begins; each is the real one."""
+    begun: list[str] = []
+    original = clips.Stream.frames.fget
+
+    def counted(stream: clips.Stream) -> Iterator[np.ndarray]:
+        begun.append(stream.path.name)
+        return original(stream)
+
+    monkeypatch.setattr(clips.Stream, "frames", property(counted))
+    return begun
+
+
+def test_every_metric_together_decodes_each_file_once(tmp_path: Path, decodes: list[str]) -> None:
+    """Of one frame, of pairs, of sampled and of all frames in order, of whole videos, of a set."""
+    sampled = Feature("sampled", lambda frames: frames[:, 0, 0].astype(float), samples=3)
+    own = [
+        replace(GAP, name="spread", kind=Kind.SCORE, needs="own_set", compute=np.std, minimum=2),
+        replace(
+            GAP,
+            name="few",
+            kind=Kind.SCORE,
+            needs="frames",
+            compute=np.mean,
+            features=(sampled,),
+        ),
+        replace(GAP, name="whole", needs="reference", compute=gap, features=()),
+    ]
+    names = [*NAMES, "p99_difference", "av_sync", "shapes_color", "shapes_shape"]
+    names += ["few", "whole", "spread", "vmaf", "cuts"]
+    folders = [tmp_path / "new", tmp_path / "old"]
+    for folder, videos in zip(folders, (VIDEOS[:2], VIDEOS[1:]), strict=True):
+        folder.mkdir()
+        for index, video in enumerate(videos.repeat(2, 2).repeat(2, 3)):
+            write_webp(folder / f"{folder.name}{index}.webp", video, fps=8, lossless=True)
+    ours, theirs = (sorted(folder.iterdir()) for folder in folders)
+    scores = metrics.evaluate(ours, names, references=theirs, prompts=["a"] * 2, extra=own)
+    assert sorted(decodes) == [path.name for path in (*ours, *theirs)]
+    unknown = {"av_sync", "shapes_color", "shapes_shape", "vmaf", "cuts"}  # mute, or not here
+    for name in set(names) - unknown:
+        assert None not in {score.value for score in scores.scores[name]}, scores.scores[name]
+
+
+def test_references_of_sets_are_decoded_once(tmp_path: Path, decodes: list[str]) -> None:
+    other = Feature("other", lambda frames: frames[:, 0, 0].astype(float))
+    extra = [GAP, replace(GAP, name="second", features=(other,))]
+    for index, video in enumerate(VIDEOS):
+        write_webp(tmp_path / f"{index}.webp", video, fps=8, lossless=True)
+    paths = sorted(tmp_path.iterdir())
+    scores = metrics.evaluate(VIDEOS, ["gap", "second"], references=paths, extra=extra)
+    assert None not in {found[0].value for found in scores.scores.values()}
+    assert decodes == [path.name for path in paths]
+
+
+def test_a_damaged_file_is_decoded_once(tmp_path: Path, decodes: list[str]) -> None:
+    path = tmp_path / "clip.webp"
+    write_webp(path, VIDEOS[0], fps=8, lossless=True)
+    path.write_bytes(path.read_bytes()[:-30])
+    scores = metrics.evaluate([path], ["sharpness", "motion_energy", "cuts"])
+    assert all("truncated" in found[0].reason for found in scores.scores.values())
+    assert decodes == ["clip.webp"]
 
 
 def test_what_cannot_be_measured_has_a_reason_and_loses_nothing_else() -> None:

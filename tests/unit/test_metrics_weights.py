@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import typing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,10 @@ def test_torch_and_safetensors_files_are_read_and_no_code_is_run(tmp_path: Path)
     save_file(STATE, tmp_path / "one.safetensors")
     for name in ("one.pth", "one.safetensors"):
         assert torch.equal(read_state(tmp_path / name)["weight"], STATE["weight"])
+    named = typing.OrderedDict()  # as in amt-s.pth: it keeps its name
+    named["weight"] = STATE["weight"]
+    torch.save(named, tmp_path / "named.pth")
+    assert torch.equal(read_state(tmp_path / "named.pth")["weight"], STATE["weight"])
     ran = tmp_path / "ran"
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(str(ran))))
     with pytest.raises(WrongWeights, match=r"evil\.pth holds no weights"):

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_vdb.errors import BadSetting, Unmeasured
 from pytest_vdb.metrics import vbench
+from pytest_vdb.metrics.scoring import Score, Scores
 
 # scripts/constant.py of Vchitect/VBench: (Min, Max, weight)
 PUBLISHED = {
@@ -55,22 +56,39 @@ def test_the_limits_become_0_and_1():
         assert vbench.normalized(name, high) == 1
     assert vbench.normalized("motion_smoothness", 1.0) > 1  # VBench does not clip either
     assert vbench.normalized("temporal_flickering", 0.5) < 0
+    assert vbench.normalized("overall_consistency", -0.01) == pytest.approx(-0.01 / 0.364)
 
 
 def test_a_missing_dimension_makes_the_total_missing():
     lacking = {k: v for k, v in SCORES.items() if k not in ("dynamic_degree", "scene")}
-    with pytest.raises(Unmeasured, match="quality total is missing, because dynamic_degree was"):
+    with pytest.raises(
+        Unmeasured, match=r"VBench quality: missing 1 of 7 dimensions \(dynamic_degree\)"
+    ):
         vbench.quality_total(lacking)
-    with pytest.raises(Unmeasured, match="because dynamic_degree, scene was"):
+    with pytest.raises(
+        Unmeasured, match=r"total: missing 2 of 16 dimensions \(dynamic_degree, scene\)"
+    ):
         vbench.total(lacking)
     quality_alone = {k: v for k, v in SCORES.items() if k in vbench.QUALITY}
     assert vbench.quality_total(quality_alone) == vbench.quality_total(SCORES)
 
 
+def test_scores_of_videos_have_a_quality_total():
+    """Each dimension's mean over two videos; a video without a number makes its dimension miss."""
+    around = {n: (Score(SCORES[n] - 0.02), Score(SCORES[n] + 0.02)) for n in vbench.QUALITY}
+    scores = Scores(("a", "b"), around | {"sharpness": (Score(None, "lost"),) * 2}, {})
+    assert scores.vbench_quality() == pytest.approx(vbench.quality_total(SCORES), abs=1e-12)
+    lacking = around | {"motion_smoothness": (Score(0.9), Score(None, "one frame"))}
+    with pytest.raises(Unmeasured, match=r"missing 1 of 7 dimensions \(motion_smoothness\)"):
+        Scores(("a", "b"), lacking, {}).vbench_quality()
+
+
 def test_another_network_does_not_stand_in_for_a_dimension():
     scores = dict(SCORES)
     scores["subject_consistency[efficientnet_lite0]"] = scores.pop("subject_consistency")
-    with pytest.raises(Unmeasured, match="because subject_consistency was"):
+    with pytest.raises(
+        Unmeasured, match=r"missing 1 of 7 dimensions \(subject_consistency\); .*brackets"
+    ):
         vbench.quality_total(scores)
 
 
@@ -79,6 +97,7 @@ def test_another_network_does_not_stand_in_for_a_dimension():
     [
         ("imaging_quality", 67.2, BadSetting, "divided by 100"),
         ("color", -0.1, BadSetting, "between 0 and 1"),
+        ("temporal_style", -1.1, BadSetting, "between -1 and 1"),
         ("color", math.nan, Unmeasured, "NaN"),
         ("colour", 0.5, BadSetting, "did you mean 'color'"),
     ],

@@ -215,6 +215,30 @@ def test_a_still_has_no_rate(tmp_path: Path) -> None:
         assert Video(tmp_path / f"still.{suffix}").count == 1
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "webp", "noted.webp", "gif"])
+def test_the_headers_say_how_many_frames_there_are(
+    tmp_path: Path, suffix: str, repeats: int
+) -> None:
+    """Right in all of these, and checked by whoever relies on it."""
+    frames, path = moving(7).repeat(repeats, axis=0), tmp_path / f"clip.{suffix}"
+    if suffix == "noted.webp":
+        clips.write_webp(path, frames, 25, lossless=True)
+    elif suffix in ("webp", "gif"):
+        first, *others = [Image.fromarray(frame) for frame in frames]
+        first.save(path, save_all=True, append_images=others, duration=50)
+    elif suffix == "webm":
+        write(path, frames, "libvpx-vp9", "yuv420p")
+    else:
+        write(path, frames)
+    video = Video(path)
+    assert video.expected == len(list(video.frames())) == video.count
+    held = Video(path).held()
+    assert held.expected == video.count
+    assert (held.sha256, held.fps, held.name) == (video.sha256, video.fps, video.name)
+    assert np.array_equal(list(held.frames()), list(video.frames()))
+
+
 def test_the_frames_of_a_long_video_are_not_kept(tmp_path: Path) -> None:
     path, alive, most = write(tmp_path / "clip.mkv", moving(100)), [], 0
     for frame in Video(path).frames():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_vdb.metrics.catalog import define
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.metrics.weights import Network
-from pytest_vdb.records import Kind
 
 NETWORKS: tuple[Network, ...] = ()
 
@@ -29,31 +29,22 @@ def _against(name: str, summary: str, how: str, **fields: Any) -> MetricSpec:
     rows = Feature(
         f"{name}_channels", lazy(f"pytest_vdb.metrics.audio:{name}_rows"), of="audio_reference"
     )
-    return MetricSpec(
-        name=name,
+    return define(
+        *(name, "audio:channel_mean", rows),
         summary=f"{summary} against the reference's audio",
         how=f"{how} {_MEAN}",
-        compute=lazy("pytest_vdb.metrics.audio:channel_mean"),
-        features=(rows,),
         needs="audio_reference",
-        kind=Kind.DISTANCE,
-        direction="higher",
-        version="1",
-        sees=("shifted_audio",),
+        sees=("shifted_audio", "noisy_audio"),
         **fields,
     )
 
 
 def _sync(name: str, summary: str, how: str, **fields: Any) -> MetricSpec:
-    return MetricSpec(
-        name=name,
+    return define(
+        *(name, f"synchrony:{name}_of", DIFFERENCE, ONSETS, RATE),
         summary=summary,
         how=how,
-        compute=lazy(f"pytest_vdb.metrics.synchrony:{name}_of"),
-        features=(DIFFERENCE, ONSETS, RATE),
         needs="audio",
-        kind=Kind.SCORE,
-        version="1",
         package="scipy",
         **fields,
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from pytest_vdb.metrics.catalog import define
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.metrics.weights import Network
-from pytest_vdb.records import Kind
 
 DINO_VITB16 = Network(
     name="dino_vitb16",
@@ -75,72 +74,61 @@ _SEMANTIC = "of (cos(f_t, f_t-1) + cos(f_t, f_0)) / 2 over t"
 _LITE = "EfficientNet-Lite0's 1280 pooled features of each whole frame"
 
 
-def _metric(name: str, compute: str, feature: Feature, **fields: Any) -> MetricSpec:
-    usual: dict[str, Any] = {"unit": "score", "range": (0.0, 1.0), "direction": "higher"}
-    return MetricSpec(
-        name=name,
-        compute=lazy(f"pytest_vdb.metrics.consistency:{compute}"),
-        features=(feature,),
-        kind=Kind.SCORE,
-        needs="frames",
-        version="1",
-        **usual | fields,
-    )
-
-
 METRICS: tuple[MetricSpec, ...] = (
-    _metric(
+    define(
         "subject_consistency",
-        "consistency",
+        "consistency:consistency",
         DINO,
         summary="how alike the frames are to DINO ViT-B/16 (VBench); a frozen video scores 1",
         how=f"{_VBENCH}, f: DINO ViT-B/16 of each whole frame, shorter side 224 px",
     ),
-    _metric(
+    define(
         "background_consistency",
-        "consistency",
+        "consistency:consistency",
         CLIP_VBENCH,
         summary="how alike the frames are to CLIP ViT-B/32 (VBench); a frozen video scores 1",
         how=f"{_VBENCH}, f: CLIP ViT-B/32 of each frame's middle 224 px, without antialiasing",
     ),
-    _metric(
+    define(
         "semantic_consistency",
-        "semantic_consistency",
+        "consistency:semantic_consistency",
         CLIP,
         summary="how alike what the frames show is to CLIP ViT-B/32",
         how=f"mean {_SEMANTIC}, f: CLIP ViT-B/32 of each frame's middle 224 px, antialiased",
         range=(-1.0, 1.0),
     ),
-    _metric(
+    define(
         "semantic_consistency_worst_frame",
-        "semantic_consistency_worst_frame",
+        "consistency:semantic_consistency_worst_frame",
         CLIP,
         summary="how alike the frame that differs most is to CLIP ViT-B/32",
         how=f"least {_SEMANTIC}, f: CLIP ViT-B/32 of each frame's middle 224 px, antialiased",
         range=(-1.0, 1.0),
     ),
-    _metric(
+    define(
         "aesthetic_quality",
-        "aesthetic_quality",
+        "consistency:aesthetic_quality",
         RATINGS,
         summary="how beautiful the frames are to LAION's predictor (VBench)",
         how="mean over frames of LAION's linear head (sa_0_4_vit_l_14) on the normalised CLIP "
         "ViT-L/14 feature, / 10 (VBench)",
         range=(-math.inf, math.inf),
     ),
-    _metric(
+    define(
         "subject_consistency[efficientnet_lite0]",
-        "consistency",
+        "consistency:consistency",
         EFFICIENTNET,
         summary="VBench's subject consistency over EfficientNet-Lite0; not comparable with DINO's",
         how=f"{_VBENCH}, f: {_LITE}",
+        sees=("spliced",),
     ),
-    _metric(
+    define(
         "semantic_consistency_worst_frame[efficientnet_lite0]",
-        "semantic_consistency_worst_frame",
+        "consistency:semantic_consistency_worst_frame",
         EFFICIENTNET,
         summary="how alike the frame that differs most is to EfficientNet-Lite0",
         how=f"least {_SEMANTIC}, f: {_LITE}",
+        sees=("spliced",),
         range=(-1.0, 1.0),
     ),
 )

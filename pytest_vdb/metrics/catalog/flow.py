@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pytest_vdb.metrics.catalog import define
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.metrics.weights import Network
-from pytest_vdb.records import Kind
 
 RAFT = Network(
     name="raft",
@@ -35,6 +35,7 @@ AMT = Network(
     load=lazy("pytest_vdb.metrics.networks.amt:load"),
     url="https://huggingface.co/lalala125/AMT",
     licence="CC-BY-NC-4.0",
+    sha256="07e7e03405c213fe4405678db9b42d05671e48c56faf6a441b99bb0047d3cf77",
     hub="lalala125/AMT",
 )
 NETWORKS: tuple[Network, ...] = (RAFT, GMFLOW, AMT)
@@ -51,17 +52,6 @@ GMFLOW_8FPS = _feature("gmflow_8fps", "top_flow_rows", GMFLOW, window=2, fps=8)
 AMT_ODD = _feature("amt_s", "interpolation_rows", AMT, window=3, stride=2)
 
 
-def _metric(name: str, feature: Feature, **fields: Any) -> MetricSpec:
-    usual: dict[str, Any] = {
-        "compute": lazy(f"pytest_vdb.metrics.flow:{name.partition('[')[0]}"),
-        "direction": "higher",
-        "kind": Kind.SCORE,
-        "needs": "frames",
-        "version": "1",
-    }
-    return MetricSpec(name=name, features=(feature,), **usual | fields)
-
-
 def _of_flow(
     ending: str, pairs: Feature, sampled: Feature, network: str, sees: dict[str, tuple[str, ...]]
 ) -> tuple[MetricSpec, ...]:
@@ -69,7 +59,7 @@ def _of_flow(
 
     def metric(name: str, feature: Feature = pairs, *, how: str, **fields: Any) -> MetricSpec:
         seen = {"how": f"{how}; {network}", "sees": sees.get(name, ())}
-        return _metric(f"{name}{ending}", feature, **seen, **fields)
+        return define(f"{name}{ending}", f"flow:{name}", feature, **seen, **fields)
 
     return (
         metric(
@@ -79,7 +69,6 @@ def _of_flow(
             how="8 frames a second; 1 if the mean of the longest 5 % of the flow is above 6/256 of "
             "the shorter side in round(N/4) pairs of the N frames, as VBench defines it",
             unit="0 or 1",
-            range=(0.0, 1.0),
         ),
         metric(
             "flow_magnitude",
@@ -103,7 +92,6 @@ def _of_flow(
             how="mean absolute difference of a frame and its successor warped by the flow, in "
             "parts of 255, where both flows agree (Lai et al. 2018), mean over pairs",
             unit="fraction",
-            range=(0.0, 1.0),
             direction="lower",
         ),
         metric(
@@ -120,8 +108,6 @@ def _of_flow(
             summary="whether the motion keeps its direction; undefined without motion",
             how="length of the sum of a cell's mean flows over the sum of their lengths, both "
             "summed over 8x8 cells (straightness index)",
-            unit="score",
-            range=(0.0, 1.0),
         ),
     )
 
@@ -136,13 +122,12 @@ _SEEN = {
 METRICS: tuple[MetricSpec, ...] = (
     *_of_flow("", RAFT_PAIRS, RAFT_8FPS, "RAFT (things) at the video's size, 20 iterations", {}),
     *_of_flow("[gmflow]", GMFLOW_PAIRS, GMFLOW_8FPS, "GMFlow at 384x192 px", _SEEN),
-    _metric(
+    define(
         "motion_smoothness",
+        "flow:motion_smoothness",
         AMT_ODD,
         summary="how well frames follow from their neighbours (VBench); a frozen video scores 1",
         how="(255 - mean absolute difference of each odd frame and its interpolation by AMT-S from "
         "the frames beside it) / 255, at the video's size, as VBench defines it",
-        unit="score",
-        range=(0.0, 1.0),
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from pytest_vdb.metrics.catalog import define
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.metrics.weights import Network
-from pytest_vdb.records import Kind
 
 MUSIQ = Network(
     name="musiq_spaq",
@@ -28,19 +28,12 @@ QUALITY = Feature(
 NETWORKS: tuple[Network, ...] = (MUSIQ,)
 
 METRICS: tuple[MetricSpec, ...] = (
-    MetricSpec(
-        name="imaging_quality",
-        unit="score",
-        direction="higher",
-        kind=Kind.SCORE,
-        needs="frames",
-        version="1",
+    define(
+        *("imaging_quality", "imaging:imaging_quality", QUALITY),
         # The last layer is linear: what lies a little outside 0 to 1 is a value all the same.
         range=(-math.inf, math.inf),
         summary="technical quality of the frames: noise, blur, exposure (VBench); about 0 to 1",
         how="MUSIQ trained on SPAQ, frames with a longer side of at most 512 px (bilinear, not "
         "antialiased), mean over frames / 100, as VBench defines it",
-        compute=lazy("pytest_vdb.metrics.imaging:imaging_quality"),
-        features=(QUALITY,),
     ),
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pytest_vdb.metrics.catalog import define
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.metrics.weights import Network
-from pytest_vdb.records import Kind
 
 VICLIP = Network(
     name="viclip_l14",
     files=("ViClip-InternVid-10M-FLT.pth", "bpe_simple_vocab_16e6.txt.gz"),
     load=lazy("pytest_vdb.metrics.networks.viclip:load"),
-    url="https://huggingface.co/OpenGVLab/ViCLIP",
+    url="https://huggingface.co/OpenGVLab/VBench_Used_Models and, the second file, "
+    "https://huggingface.co/OpenGVLab/ViCLIP",
     licence="MIT",
+    # of VBench's copy, in OpenGVLab/VBench_Used_Models
+    sha256="7a4d6ad6eac6632db3693f4b97f9f8f6445b65b1e139a6fc6686150522238c56",
     hub="OpenGVLab/ViCLIP",
 )
 
@@ -56,18 +59,12 @@ MINILM_TEXT = Feature(
 NETWORKS: tuple[Network, ...] = (VICLIP, MINILM)
 
 METRICS: tuple[MetricSpec, ...] = (
-    MetricSpec(
-        name="overall_consistency",
-        unit="score",
-        direction="higher",
-        kind=Kind.SCORE,
+    define(
+        *("overall_consistency", "overall:overall_consistency", VIDEO, TEXT),
         needs="prompt",
-        version="1",
         range=(-1.0, 1.0),
         summary="how well the whole video fits its text (VBench)",
         how="cosine of ViCLIP-L/14's vectors of the text and of 8 frames, one from the middle of "
         "each equal part, as VBench defines it",
-        compute=lazy("pytest_vdb.metrics.overall:overall_consistency"),
-        features=(VIDEO, TEXT),
     ),
 )

@@ -13,7 +13,7 @@ from pytest_vdb.records import Kind
 # fmt: off
 FAULTS = (
     "black", "frozen", "noise", "shuffled", "blur", "colour_shift", "half_resolution",
-    "dropped_frames",
+    "dropped_frames", "spliced",
 )
 # fmt: on
 LUMA_FAULTS = tuple(fault for fault in FAULTS if fault != "colour_shift")
@@ -119,7 +119,7 @@ def _lpips_how(network: str) -> str:
     )
 
 
-VMAF = Feature("vmaf", lazy("pytest_vdb.metrics.vmaf:vmaf_rows"), of="video_reference")
+VMAF = Feature("vmaf", lazy("pytest_vdb.metrics.vmaf:scored"), of="stream_reference")
 
 
 def _vmaf(name: str, which: str, how: str) -> MetricSpec:

@@ -99,7 +99,6 @@ ROUTING: tuple[RoutingMetric, ...] = (
         unit="ratio",
         range=(0.0, math.inf),
         given=("counts", "probabilities"),
-        sees=("collapsed_router",),
     ),
     _metric(
         "token_entropy",

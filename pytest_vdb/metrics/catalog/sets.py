@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pytest_vdb.metrics.catalog import define
 from pytest_vdb.metrics.catalog.consistency import EFFICIENTNET
 from pytest_vdb.metrics.catalog.cuts import TRANSNET
 from pytest_vdb.metrics.features import Feature
 from pytest_vdb.metrics.registry import MetricSpec, lazy
 from pytest_vdb.metrics.weights import Network
-from pytest_vdb.records import Kind
 
 MINIMUM = 64  # videos: with fewer, no difference that matters stands out from chance
 CLIP, FRAMES = 16, 16  # frames in a clip; frames of a video, evenly spaced, that count
@@ -40,18 +40,34 @@ CLIP_VITL14_336 = Network(
     load=lazy("pytest_vdb.metrics.networks.clip:load_vision"),
     url="https://huggingface.co/openai/clip-vit-large-patch14-336",
     licence="MIT",
+    sha256="c6032c2e0caae3dc2d4fba35535fa6307dbb49df59c7e182b1bc4b3329b81801",
     hub="openai/clip-vit-large-patch14-336",
 )
 VIDEOMAE_SSV2 = Network(
     name="videomae_v2_ssv2",
     files=("vit_g_hybrid_pt_1200e_ssv2_ft.pth",),
     load=lazy("pytest_vdb.metrics.networks.video_encoders:load"),
-    url="https://huggingface.co/OpenGVLab/InternVideoMAE_models/resolve/main/mae-g/"
+    url="https://huggingface.co/OpenGVLab/VideoMAE2/resolve/main/mae-g/"
     "vit_g_hybrid_pt_1200e_ssv2_ft.pth",
-    licence="see the repository",
+    licence="Apache-2.0",
+    sha256="5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70",
+)
+VJEPA_VITH16 = Network(
+    name="vjepa_vith16",
+    files=("vith16.pth.tar", "ssv2-probe.pth.tar"),
+    load=lazy("pytest_vdb.metrics.networks.vjepa:load"),
+    url="https://dl.fbaipublicfiles.com/jepa/vith16/vith16.pth.tar and "
+    "https://dl.fbaipublicfiles.com/jepa/vith16/ssv2-probe.pth.tar",
+    licence="CC-BY-NC-4.0",
 )
 
-NETWORKS: tuple[Network, ...] = (I3D_KINETICS400, INCEPTION_FID, CLIP_VITL14_336, VIDEOMAE_SSV2)
+NETWORKS: tuple[Network, ...] = (
+    I3D_KINETICS400,
+    INCEPTION_FID,
+    CLIP_VITL14_336,
+    VIDEOMAE_SSV2,
+    VJEPA_VITH16,
+)
 
 
 def _rows(function: str) -> Any:
@@ -64,6 +80,7 @@ def _clips(name: str, rows: str, network: Network) -> Feature:
 
 I3D = _clips("i3d_kinetics400", "i3d_rows", I3D_KINETICS400)
 VIDEOMAE = _clips("videomae_v2_ssv2", "videomae_rows", VIDEOMAE_SSV2)
+VJEPA = _clips("vjepa_vith16", "vjepa_rows", VJEPA_VITH16)
 TRANSNET_CLIPS = _clips("transnetv2_clips", "transnet_rows", TRANSNET)
 INCEPTION = Feature(
     name="inception_fid", rows=_rows("inception_rows"), samples=FRAMES, network=INCEPTION_FID
@@ -77,23 +94,16 @@ _OF_SOME = "items are 16 frames of each video, evenly spaced"
 _OF_ALL = "items are all frames"
 _FRECHET = "|m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)) of"
 _KERNEL = "unbiased squared MMD, kernel (<x, y>/D + 1)^3, over all pairs of"
+_JEDI = "100 x squared MMD, kernel (<x, y>/D)^2, pairs of a row with itself included, of"
 _LITE = "EfficientNet-Lite0's 1280 pooled features"
 _TRANSNET = "TransNet V2's 448 mean channels"
 
 
 def _metric(name: str, compute: str, feature: Feature, what: str, how: str, **fields: Any) -> Any:
     usual: dict[str, Any] = {"unit": "distance", "range": (0.0, math.inf), "direction": "lower"}
-    usual |= {"kind": Kind.DISTANCE, "needs": "set"}
+    usual |= {"needs": "set", "minimum": MINIMUM}
     usual["summary"] = f"how far the set is from the reference set{what}"
-    return MetricSpec(
-        name=name,
-        version="1",
-        how=how,
-        compute=_rows(compute),
-        features=(feature,),
-        minimum=MINIMUM,
-        **usual | fields,
-    )
+    return define(name, f"sets:{compute}", feature, how=how, **usual | fields)
 
 
 _ANY: dict[str, Any] = {"range": (-math.inf, math.inf)}
@@ -116,6 +126,11 @@ METRICS: tuple[MetricSpec, ...] = (
         f"224x224 px bilinear, [0, 1]; {_OF_CLIPS}",
     ),
     _metric(
+        *("jedi", "jedi", VJEPA, " to V-JEPA, by a kernel (JEDi)"),
+        f"{_JEDI} 1280 features of V-JEPA ViT-H/16, pooled by its SSv2 probe; 224x224 px bilinear, "
+        f"whole frame; {_OF_CLIPS}",
+    ),
+    _metric(
         *("fid", "fid", INCEPTION, " to Inception v3, frame by frame"),
         f"{_FRECHET} 2048 pooled features of FID's Inception v3; {_OF_SOME}",
     ),
@@ -130,7 +145,6 @@ METRICS: tuple[MetricSpec, ...] = (
         f"bias, one split; {_OF_SOME}",
         summary="how clear and how various the set's frames are to Inception; no reference",
         needs="own_set",
-        kind=Kind.SCORE,
         unit="score",
         range=(1.0, 1008.0),
         direction="higher",
@@ -154,6 +168,11 @@ METRICS: tuple[MetricSpec, ...] = (
     _metric(
         *("fvd[transnetv2]", "frechet_distance", TRANSNET_CLIPS),
         *(" to TransNet V2; not comparable with FVD", f"{_FRECHET} {_TRANSNET}; {_OF_CLIPS}"),
+        sees=("black", "frozen"),
+    ),
+    _metric(
+        *("jedi[transnetv2]", "jedi", TRANSNET_CLIPS),
+        *(" to TransNet V2; not comparable with JEDi", f"{_JEDI} {_TRANSNET}; {_OF_CLIPS}"),
         sees=("black", "frozen"),
     ),
 )

@@ -73,7 +73,8 @@ def load(path: Path, **smaller: int) -> VideoMAE:
             f"{path} has no fc_norm and so is no VideoMAE v2 that was tuned to classify"
         ) from None
     config = VideoMAEConfig(**CONFIG | smaller)
-    return VideoMAE(pretrained(VideoMAEModel, path, config, named), weight, bias).eval()
+    model = pretrained(VideoMAEModel, path, config, named)
+    return VideoMAE(model, weight, bias).float().eval()  # the published file is in half precision
 
 
 def _renamed(state: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
