@@ -33,6 +33,8 @@ from pytest_vdb.records import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from pytest_vdb.measure.runner import Job
@@ -78,9 +80,13 @@ class Bench:
         return self._run
 
     def job(self) -> Job:
-        """The workload as a runner takes it, with a folder of its own for the samples."""
+        """The workload as a runner takes it, with a folder of its own for the samples.
+
+        Nothing of the metrics is on the model's device from here on.
+        """
         from pytest_vdb.measure.runner import Job
 
+        self.session.clear_device()
         folder = self.session.scratch / f"{self.spec.slug}-{self.workload.hash}-{time.time_ns()}"
         folder.mkdir(parents=True)
         remote = self.session.device_of(self.spec) == "endpoint"
@@ -243,7 +249,11 @@ class Bench:
         try:
             weights = spec.digests(extractor.weights)
             on = extractor.label if spec.networks else "cpu"
-            base = replace(base, provenance=spec.provenance(on, weights))
+            provenance = spec.provenance(on, weights)
+            if spec.networks and extractor.dtype != "float32":  # its numbers are its own
+                version = f"{provenance.version}, {extractor.dtype}"
+                provenance = replace(provenance, version=version)
+            base = replace(base, provenance=provenance)
             return replace(base, values=self._values(spec, run, baseline))
         except LostMedium as error:
             if not self.settings.update:
@@ -325,12 +335,11 @@ class Bench:
 
         from pytest_vdb.metrics.video import Video
 
-        store = self.session.store
         if spec.needs == "latent":
             if "latent" not in media:
                 raise Unmeasured("the baseline keeps no latent of this sample")
             assert sample.latent is not None
-            path = store.blob(media["latent"])
+            path = self._medium(media["latent"])
             try:
                 reference = np.load(path)
             except (ValueError, EOFError, OSError) as error:
@@ -347,10 +356,16 @@ class Bench:
                 "the baseline keeps a latent and a preview of this large video, and no lossless "
                 "one; store it with --vdb-reference=lossless --vdb-update --vdb-update-mode=all"
             )
-        path = store.blob(media["video"])
+        path = self._medium(media["video"])
         if str(path) not in self._videos:
-            self._videos[str(path)] = Video(path, name=f"the baseline's video of {sample.key}")
+            video = Video(path, name=f"the baseline's video of {sample.key}")
+            self._videos[str(path)] = video.held(self.session.scratch / "references")
         return {"reference": self._videos[str(path)]}
+
+    def _medium(self, sha256: str) -> Path:
+        """A reference medium: written in this run, as the base side's are, or the store's."""
+        written = sorted((self.session.scratch / "blobs").glob(f"{sha256}.*"))
+        return written[0] if written else self.session.store.blob(sha256)
 
     def identical(self, baseline: Baseline | None) -> bool:
         """Whether every video equals the baseline's, bit for bit, as decoded."""
@@ -361,14 +376,20 @@ class Bench:
             s.key in media and media[s.key]["frames"] == s.frames_sha256 for s in self.run.samples
         )
 
+    @property
+    def _lossless(self) -> bool:
+        return self.settings.reference == "lossless"
+
     @cached_property
     def media(self) -> dict[str, dict[str, str]]:
         """Reference media of this run by sample key, their blobs written to the run's folder."""
         from pytest_vdb.baseline.media import keep
+        from pytest_vdb.explained import with_trace
 
-        lossless = self.settings.reference == "lossless"
+        lossless = self._lossless
         folder = self.session.scratch / "blobs"
-        return {s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.run.samples}
+        kept = {s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.run.samples}
+        return with_trace(self, kept)
 
 
 def _blank(spec: MetricSpec) -> Measurement:

@@ -1,4 +1,4 @@
-"""The ``vdb`` command: what is known, scores of videos, and a folder of recorded ones."""
+"""The ``vdb`` command: what is known, scores of videos, and the upkeep of baselines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_vdb import score_command
+from pytest_vdb import (
+    accept_command,
+    baseline_command,
+    calibrate_command,
+    doctor_command,
+    push_command,
+    score_command,
+)
 from pytest_vdb.errors import BadSetting, VdbError
 
 if TYPE_CHECKING:
@@ -21,7 +28,10 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; a user's mistake is one line on stderr and exit code 2."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(options, "under_pytest", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.pytest = rest
     try:
         return options.run(options) or 0
     except VdbError as error:
@@ -48,6 +58,37 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score videos: files, or a folder of them")
     score_command.arguments(score)
     score.set_defaults(run=_score)
+    accept = commands.add_parser(
+        "accept", help="let a reviewed regression or a measurement without a baseline stand"
+    )
+    accept_command.arguments(accept)
+    accept.set_defaults(run=accept_command.accept)
+    bridge = commands.add_parser(
+        "bridge", help="open a new stack's baselines by one acceptance, paired with the old stack"
+    )
+    accept_command.bridge_arguments(bridge)
+    bridge.set_defaults(run=accept_command.bridge)
+    diff = commands.add_parser("diff", help="compare two runs, baseline files or folders")
+    baseline_command.diff_arguments(diff)
+    diff.set_defaults(run=baseline_command.diff)
+    prune = commands.add_parser("prune", help="remove what no baseline needs any more")
+    baseline_command.prune_arguments(prune)
+    prune.set_defaults(run=baseline_command.prune)
+    push = commands.add_parser("push", help="bring a baseline's media to a remote store")
+    push_command.arguments(push)
+    push.set_defaults(run=push_command.run)
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="measure how noisy this machine is, and store it for the gate",
+        allow_abbrev=False,
+    )
+    calibrate_command.arguments(calibrate)
+    calibrate.set_defaults(run=calibrate_command.run, under_pytest=True)
+    doctor = commands.add_parser(
+        "doctor", help="say what the gate cannot tell with what is stored", allow_abbrev=False
+    )
+    doctor_command.arguments(doctor)
+    doctor.set_defaults(run=doctor_command.run, under_pytest=True)
     prompts = commands.add_parser("prompts", help="list the prompt suites that tests may name")
     prompts.set_defaults(run=_prompts)
     videos = commands.add_parser(

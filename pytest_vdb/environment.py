@@ -79,6 +79,31 @@ def gpus() -> tuple[tuple[str, str], ...]:
         pynvml.nvmlShutdown()
 
 
+@lru_cache(maxsize=1)
+def capabilities() -> tuple[str, ...]:
+    """``sm_90`` and the like of every GPU that NVML lists, each once; empty without a driver."""
+    if not gpus():
+        return ()
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        pairs = {tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)) for handle in handles}
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+    return tuple(sorted(f"sm_{major}{minor}" for major, minor in pairs))
+
+
+def architecture(device: str) -> str:
+    """What kernels are compiled for: ``x86_64``, ``sm_90``; empty where it is not known."""
+    if device == "cpu":
+        return platform.machine()
+    return "" if device == "endpoint" else "+".join(capabilities())
+
+
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
@@ -147,5 +172,6 @@ def facts(device: str) -> dict[str, str]:
         "platform": platform.platform(),
         "cpu": f"{cpu_name()}, {cpu_count()} cores",
         "gpus": ", ".join(name for name, _ in gpus()),
+        "architecture": architecture(device),
         **{name: package(name) for name in names},
     }

@@ -51,8 +51,20 @@ class LostMedium(BaselineError):
     """A reference medium that a baseline names and the store lacks or holds altered."""
 
 
+class Unreachable(LostMedium):
+    """A store behind a URL that does not answer, and what is asked of it is in no cache."""
+
+
 class BaselineWriteError(VdbError, OSError):
     """A baseline that could not be written; what was there before is untouched."""
+
+
+class BadRun(VdbError, ValueError):
+    """The JSON of a run that cannot be read, or holds what no run of ours writes."""
+
+
+class NoBase(VdbError, LookupError):
+    """A base side that does not exist, cannot be made ready, or is the candidate itself."""
 
 
 class NoImage(VdbError, ValueError):

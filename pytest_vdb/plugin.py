@@ -49,12 +49,27 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", options.MARKER)
     try:
-        layers = options.Layers.of(config)
+        layers = _layers(config)
     except VdbError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[LAYERS] = layers
     if not _is_worker(config):
         config.pluginmanager.register(Controller(config), "vdb-controller")
+
+
+def _layers(config: pytest.Config) -> options.Layers:
+    """Settings of the command line and the ini file; policy as ``--vdb-baseline-ref`` has it."""
+    given = getattr(config, "workerinput", {}).get("vdb_layers")
+    if given is not None:  # a worker's command line is not the user's
+        return options.Layers(given["ini"], given["cli"], config.rootpath)
+    layers = options.Layers.of(config)
+    name = layers.session().baseline_ref
+    if name is None:
+        return layers
+    from pytest_vdb import trusted
+    from pytest_vdb.gitrepo import Ref
+
+    return trusted.layers(config, layers, Ref.of("--vdb-baseline-ref", name, config.rootpath))
 
 
 def _session(config: pytest.Config) -> VdbSession:
@@ -307,11 +322,15 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Workers write samples and media into the controller's one folder of this run."""
         node.workerinput["vdb_scratch"] = str(_session(self.config).scratch)
+        layers = self.config.stash[LAYERS]
+        if layers.session().baseline_ref is not None:
+            node.workerinput["vdb_layers"] = {"ini": {**layers.ini}, "cli": {**layers.cli}}
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
-        """With ``--vdb-json``, there is a file whatever happens, and no old one stays."""
-        if self.config.stash[LAYERS].session().json:
+        """What has to be said or written whatever happens: a results file, edits of the gate."""
+        settings = self.config.stash[LAYERS].session()
+        if settings.json or settings.baseline_ref:
             _results(self.config)
 
     @pytest.hookimpl(tryfirst=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vdb.environment import facts
 from pytest_vdb.errors import VdbError
-from pytest_vdb.records import Json, Session, State
+from pytest_vdb.records import Environment, Json, Session, State
 
 if TYPE_CHECKING:
     from pytest_vdb.session import VdbSession
@@ -30,8 +31,10 @@ class Results:
         self.seconds = dict.fromkeys(session.seconds, 0.0)
         self.started = datetime.now(UTC)
         self.written: list[str] = []
-        self.trouble: list[str] = []  # what was not written: fails the run
+        self.trouble: list[str] = []  # what fails the run beside its tests: above all, lost writes
         self.notes: list[str] = []
+        edits = session.standards.edits
+        self.edits: dict[str, Json] | None = edits.to_json() if edits else None
         self._updates: list[dict[str, Json]] = []
         target = session.settings.json
         self._path = session.config.invocation_params.dir / target if target else None
@@ -40,6 +43,11 @@ class Results:
         for old in (self._path, self._partial):
             if old and old.is_file():
                 old.unlink()
+
+    @cached_property
+    def commit(self) -> str:
+        """The commit under test, with ``+`` where the tree has changes; empty outside git."""
+        return _commit(self.session)
 
     @property
     def infra(self) -> int:
@@ -51,6 +59,15 @@ class Results:
         )
 
     @property
+    def proof(self) -> dict[str, Json]:
+        """What ``--vdb-prove`` says of each model's tests together."""
+        if not self.session.settings.prove:
+            return {}
+        from pytest_vdb.trial.prove import by_model
+
+        return by_model(self.tests)
+
+    @property
     def not_updated(self) -> list[str]:
         """Tests whose measurements an update leaves out, since they did not pass."""
         failed = (t["nodeid"] for t in self.tests if t["outcome"] not in ("passed", "skipped"))
@@ -59,10 +76,11 @@ class Results:
     def add(self, data: dict[str, Json]) -> None:
         """One test's record; a rerun replaces the earlier one."""
         test = data["test"]
-        for name, environment in zip(
-            ("quality", "performance"), test.pop("environments", ()), strict=False
-        ):
+        environments = zip(("quality", "performance"), test.pop("environments", ()), strict=False)
+        for name, environment in environments:
             self.environment.setdefault(name, environment["identity"])
+            key = Environment.from_json(environment).key
+            test.setdefault("environments", {})[name] = key
         nodeid = test["nodeid"]
         self.tests = [t for t in self.tests if t["nodeid"] != nodeid] + [test]
         self._updates = [u for u in self._updates if u["nodeid"] != nodeid]
@@ -96,14 +114,21 @@ class Results:
         return {
             "schema": SCHEMA,
             "exit": exit_code,
+            "commit": self.commit,
             "environment": self.environment,
+            "gate_edits": self.edits,
             "tests": self.tests,
+            **({"prove": proof} if (proof := self.proof) else {}),
             "timing": {phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
         }
 
     def finish(self, exit_code: int) -> bool:
         """Write baselines and results, call the report hook; False where a write failed."""
         self._update()
+        if (least := self.session.settings.prove_min) is not None:
+            from pytest_vdb.trial.prove import shortfalls
+
+            self.trouble += shortfalls(self.proof, least)
         run = self.to_json(exit_code or int(bool(self.trouble)))
         self._write(run)
         try:
@@ -122,8 +147,9 @@ class Results:
         settings = self.session.settings
         session = Session(
             self.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            _commit(self.session),
+            self.commit,
             facts(self.session.device),
+            self.session.standards.run_source,
         )
         ordered = sorted(self._updates, key=lambda u: (u["nodeid"], u["path"]))
         try:

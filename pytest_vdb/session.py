@@ -6,7 +6,6 @@ Built when the first test needs it; nothing heavy is imported here.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -33,15 +32,17 @@ from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Layers, Settings
 from pytest_vdb.records import FRAME_COUNTS, Environment, Kind, ModelSpec, Workload
+from pytest_vdb.standards import Standards
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
     from pytest_vdb.bench import Bench
+    from pytest_vdb.beside import Beside
     from pytest_vdb.measure.runner import Runner
     from pytest_vdb.metrics.engine import Extractor
     from pytest_vdb.metrics.registry import Metrics
 
-PHASES = ("load", "generate", "metrics", "plugin")
+PHASES = ("load", "generate", "metrics", "beside", "plugin")
 
 
 class VdbSession:
@@ -68,10 +69,14 @@ class VdbSession:
         return Path(given or tempfile.mkdtemp(prefix="pytest-vdb-"))
 
     @cached_property
+    def standards(self) -> Standards:
+        """What this run is held to."""
+        return Standards(self)
+
+    @property
     def store(self) -> Store:
-        root = self.place(self.settings.baselines)
-        media = self.place(self.settings.store) if self.settings.store else root / "media"
-        return Store(root, media)
+        """Raises BadSetting, NoBase, Unreachable."""
+        return self.standards.store
 
     # ------------------------------------------------------------------ what is under test
 
@@ -90,11 +95,19 @@ class VdbSession:
         """Computes what metrics are made of, once a video for the whole session."""
         from pytest_vdb.metrics.engine import Extractor
 
-        weights = self.settings.metric_weights
+        s = self.settings
         return Extractor(
-            weights=None if weights is None else self.place(weights),
-            device=resolve_device(self.settings.metric_device),
+            weights=None if s.metric_weights is None else self.place(s.metric_weights),
+            device=resolve_device(s.metric_device),
+            dtype=s.metric_dtype,
+            batch=s.metric_batch,
+            cache=None if s.metric_cache is None else self.place(s.metric_cache),
         )
+
+    def clear_device(self) -> None:
+        """Before anything is timed: no metric network of ours stays on an accelerator."""
+        if "extractor" in self.__dict__:
+            self.extractor.release()
 
     @cached_property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -164,6 +177,24 @@ class VdbSession:
         return self._benches[key]
 
     @cached_property
+    def beside(self) -> Beside | None:
+        """Comparisons with the base side, where one is named."""
+        if self.settings.base is None:
+            return None
+        from pytest_vdb.beside import Beside
+
+        return Beside(self)
+
+    def say(self, line: str) -> None:
+        """One line on the terminal now, where this process has one."""
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if reporter is not None and capture is not None:
+            with capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(plain(f"vdb: {line}"))
+
+    @cached_property
     def grid(self) -> float | None:
         """Grams of CO2 a kWh of ``--vdb-grid``, or None. Raises BadSetting."""
         from pytest_vdb.measure.carbon import intensity
@@ -227,6 +258,8 @@ class VdbSession:
             return 0
         from pytest_vdb.parallel.lease import visible_devices
 
+        if self.device != "cpu" and resolve_device(self.settings.metric_device) != "cpu":
+            return self.workers  # one scores on an accelerator while another times there
         # In-process runners all use the first GPU; children lease one each.
         in_process = settings.runner == "inprocess"
         slots = 1 if in_process else len(visible_devices()) // spec.devices
@@ -250,19 +283,35 @@ class VdbSession:
         s = self.settings
         names = ", ".join(spec.name for spec in self.models)
         doing = f"updating ({s.update_mode})" if s.update else f"gate {s.gate}, missing {s.missing}"
-        where = os.path.relpath(self.store.root, self.config.invocation_params.dir)
+        where = self.standards.label
         return plain(f"vdb: {names} on {self.device}; baselines {where} ({doing})")
 
     def validate(self) -> None:
         """Raise for flags and ini options that cannot mean anything, before anything runs."""
-        _ = self.models, self.grid  # what is wrong with them is said here, and not in a test
+        # What is wrong with them is said here, and not in a test.
+        _ = self.models, self.grid
+        self.standards.validate()
         self.check(self.settings)
+        if self.settings.base is not None:
+            from pytest_vdb.trial import base
+
+            base.check(self.settings.base, self.config.rootpath)
+        elif self.settings.base_setup:
+            raise BadSetting("--vdb-base-setup prepares the base; name it with --vdb-against")
         if self.settings.serve and len(self.models) > 1:
             raise BadSetting("--vdb-serve starts one server; name one --vdb-model with it")
         if self.settings.serve:
             from pytest_vdb.measure.serve import read_command
 
             read_command(self.settings.serve)
+        if self.settings.prove_min is not None and not self.settings.prove:
+            raise BadSetting("--vdb-prove-min is a limit of --vdb-prove: add that")
+        if self.settings.prove_generate and not self.settings.prove:
+            raise BadSetting("--vdb-prove-generate adds faults to --vdb-prove: add that")
+        if self.settings.prove and self.settings.update:
+            raise BadSetting(
+                "--vdb-prove tries the gate, and --vdb-update lifts it: run the one after the other"
+            )
         if "update_mode" in self.layers.cli and not self.settings.update:
             raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
         if self.settings.json and (self.config.invocation_params.dir / self.settings.json).is_dir():
@@ -281,9 +330,10 @@ class VdbSession:
             ) from None
         if settings.tolerance:
             from pytest_vdb import performance
+            from pytest_vdb.gate import auto
 
             kinds = {spec.name: spec.kind for spec in self.metrics}
-            for name in settings.tolerance:
+            for name, chosen in settings.tolerance.items():
                 if name not in kinds and not performance.known(name):
                     known = {*performance.NAMES, "memory", *kinds}
                     raise BadSetting(f"a tolerance for {name!r}: {nearest(name, known)}")
@@ -292,6 +342,9 @@ class VdbSession:
                         f"a tolerance for {name!r}: a distance to the baseline's video convicts "
                         f"nobody; assert a floor instead, such as vdb.score({name!r}).min > 0.9"
                     )
+                if chosen.strip() == "auto":
+                    once = name != "memory" and name not in kinds and performance.is_once(name)
+                    auto.check(name, kinds.get(name), once=once)
 
     # ------------------------------------------------------------------ clocks
 

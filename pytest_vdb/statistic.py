@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pytest_vdb.comparison import Comparison, Trace, caller
 from pytest_vdb.errors import NotApplicable, TooFewSamples, Unmeasured
 from pytest_vdb.records import Measurement, Missing
 from pytest_vdb.units import show
@@ -58,9 +59,32 @@ class _Comparable:
 
     name: str
     measurement: Measurement
+    trace: Trace | None = None
 
     def _number(self) -> float:
         raise NotImplementedError  # pragma: no cover - both subclasses have it
+
+    @property
+    def label(self) -> str:
+        """Measurement and statistic: ``latency.median``."""
+        raise NotImplementedError  # pragma: no cover - both subclasses have it
+
+    def over(self, others: Mapping[str, Measurement]) -> _Comparable:
+        """The same of the measurement of that name in ``others``, untraced."""
+        raise NotImplementedError  # pragma: no cover - both subclasses have it
+
+    def _plain(self) -> float:
+        """The number, for whatever is done with it from here on."""
+        if self.trace is not None:
+            self.trace.untraced.append(caller(__file__))
+        return self._number()
+
+    def _traced(self, other: Any, compare: Callable[[Any, Any], bool]) -> Any:
+        result = self._compare(other, compare)
+        if self.trace is not None and result is not NotImplemented:
+            made = Comparison(caller(__file__), self, compare, other, bool(result))
+            self.trace.comparisons.append(made)
+        return result
 
     def _vacuous(self) -> bool:
         return self.measurement.missing in (Missing.NOT_APPLICABLE, Missing.NO_REFERENCE)
@@ -81,31 +105,31 @@ class _Comparable:
         return compare(self._number(), other)
 
     def __lt__(self, other: Any) -> Any:
-        return self._compare(other, operator.lt)
+        return self._traced(other, operator.lt)
 
     def __le__(self, other: Any) -> Any:
-        return self._compare(other, operator.le)
+        return self._traced(other, operator.le)
 
     def __gt__(self, other: Any) -> Any:
-        return self._compare(other, operator.gt)
+        return self._traced(other, operator.gt)
 
     def __ge__(self, other: Any) -> Any:
-        return self._compare(other, operator.ge)
+        return self._traced(other, operator.ge)
 
     def __eq__(self, other: object) -> Any:
-        return self._compare(other, operator.eq)
+        return self._traced(other, operator.eq)
 
     def __ne__(self, other: object) -> Any:
-        return self._compare(other, operator.ne)
+        return self._traced(other, operator.ne)
 
     def __hash__(self) -> int:
         return hash((self.name, self.measurement))
 
     def __float__(self) -> float:
-        return self._number()
+        return float(self._plain())  # bytes are whole numbers
 
     def __bool__(self) -> bool:
-        return bool(self._number())
+        return bool(self._plain())
 
     def __add__(self, other: Any) -> float:
         return float(self) + float(other)
@@ -138,7 +162,7 @@ class _Comparable:
     __rmul__ = __mul__
 
     def __format__(self, spec: str) -> str:
-        return format(float(self), spec)
+        return format(self._number(), spec)
 
 
 class Statistic(_Comparable):
@@ -148,10 +172,19 @@ class Statistic(_Comparable):
         self.series = series
         self.measurement = series.measurement
         self.name = f"{series.name}.{label}"
+        self.trace = series.trace
+        self._statistic = label
         self._compute = compute
 
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def over(self, others: Mapping[str, Measurement]) -> Statistic:
+        return Statistic(self.series.over(others), self._statistic, self._compute)
+
     def _number(self) -> float:
-        return self._compute(self.series.values)
+        return self._compute(self.series._numbers)
 
     def __repr__(self) -> str:
         if self.measurement.missing:
@@ -170,12 +203,24 @@ class Series(_Comparable):
     prompts: Mapping[str, str] = {}  # texts by id, for the explanation
 
     def __init__(
-        self, measurement: Measurement, baseline: str = "", prompts: Mapping[str, str] | None = None
+        self,
+        measurement: Measurement,
+        baseline: str = "",
+        prompts: Mapping[str, str] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.measurement = measurement
         self.prompts = prompts or {}
         self.name = measurement.name
         self.baseline = baseline
+        self.trace = trace
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}.{self.measurement.headline}"
+
+    def over(self, others: Mapping[str, Measurement]) -> Series:
+        return Series(others.get(self.name, self.measurement))
 
     @property
     def applicable(self) -> bool:
@@ -185,6 +230,13 @@ class Series(_Comparable):
     @property
     def values(self) -> list[float]:
         """One number a sample. Raises Unmeasured, or skips the test where not applicable."""
+        numbers = self._numbers
+        if self.trace is not None:
+            self.trace.untraced.append(caller(__file__))
+        return numbers
+
+    @property
+    def _numbers(self) -> list[float]:
         match self.measurement.missing:
             case None:
                 return self.measurement.numbers
@@ -249,7 +301,7 @@ class Series(_Comparable):
     def __repr__(self) -> str:
         if self.measurement.missing:
             return f"<{self.name}: {self.measurement.missing}, {self.measurement.reason}>"
-        value = show(float(self), self.measurement.unit)
+        value = show(self._number(), self.measurement.unit)
         return f"<{self.name}: {self.measurement.headline} {value}, n {self.n}>"
 
 

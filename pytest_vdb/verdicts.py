@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_vdb.baseline.identity import PERFORMANCE, difference, test_name
 from pytest_vdb.baseline.update import Update
+from pytest_vdb.bench import Bench
 from pytest_vdb.errors import InfraError
-from pytest_vdb.gate import judge
-from pytest_vdb.gate.policy import tolerance_for
+from pytest_vdb.explained import explain, trace_media
+from pytest_vdb.gate import acceptance, auto, judge
+from pytest_vdb.gate.attribution import Attribution
+from pytest_vdb.gate.policy import Tolerance, tolerance_for
 from pytest_vdb.models.sources import SERVE
+from pytest_vdb.noise import Calibration
 from pytest_vdb.options import Settings
 from pytest_vdb.records import (
+    BASE,
     REPORTED,
     Json,
     Kind,
@@ -25,6 +30,9 @@ from pytest_vdb.records import (
 from pytest_vdb.report import rows
 from pytest_vdb.statistic import summarize
 from pytest_vdb.view import Vdb
+
+UNJUDGED = (State.NO_BASELINE, State.PASS, State.IDENTICAL)
+"""Without a stored value there is nothing else to say; the last two are a distance's."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class TestRun:
     vdb: Vdb
     settings: Settings
     rows: list[Row] = field(default_factory=list)
+    proof: dict[str, Json] | None = None
+    attribution: Attribution | None = None
 
     __test__ = False  # not a test class, whatever its name says
 
@@ -73,11 +83,13 @@ class TestRun:
             self._add(_nothing(attempted), Verdict(State.UNMEASURED, why))
         elif completed and self.settings.gate != "off" and not self._rewriting:
             for name, kind in self._no_longer_taken():
-                reason = (
-                    "stored in the baseline and not taken by this run; where that is meant, "
-                    "--vdb-update --vdb-update-mode all forgets it"
-                )
-                self._add(_nothing(name, kind), Verdict(State.UNMEASURED, reason))
+                self._add(_nothing(name, kind), self._lost(name, kind))
+        if self.settings.gate != "off":
+            self.attribution = explain(self)
+        if completed and self.settings.prove:
+            from pytest_vdb.trial.prove import prove
+
+            self.proof = prove(self)
 
     @property
     def _rewriting(self) -> bool:
@@ -93,27 +105,109 @@ class TestRun:
         if self.settings.gate == "off" and not measurement.missing:
             n = len(measurement.values)
             return Verdict(State.NOT_APPLICABLE, "nothing is compared under --vdb-gate off", n=n)
+        beside, tolerance = vdb._bench.session.beside, self.tolerance(measurement)
+        held = vdb.held_to(measurement)
         verdict = judge(
             measurement,
             vdb.stored(measurement),
-            tolerance=tolerance_for(
-                measurement.name,
-                measurement.kind,
-                _device(measurement, vdb._bench.session.device_of(vdb.model)),
-                self.settings.tolerance,
-            ),
+            tolerance=tolerance,
             guard_m=self.settings.guard_m,
             identical=measurement.kind is Kind.DISTANCE
-            and vdb._bench.identical(vdb.baseline(Kind.DISTANCE)),
+            and vdb._bench.identical(vdb.references(measurement.name)),
+            # What another machine's sessions differ by is not known from this one's.
+            calibration=None if held.step else self._calibration(measurement),
         )
         if verdict.state is State.NO_BASELINE:
-            return Verdict(State.NO_BASELINE, self._why_no_baseline(measurement), n=verdict.n)
+            verdict = Verdict(State.NO_BASELINE, self._why_no_baseline(measurement), n=verdict.n)
+        if beside is not None and not self.settings.update:
+            verdict = beside.verdict(vdb._bench, measurement, verdict, tolerance)
+        return self._reviewed(measurement, self._told(measurement, verdict), tolerance)
+
+    def _reviewed(
+        self, measurement: Measurement, verdict: Verdict, tolerance: Tolerance
+    ) -> Verdict:
+        """``verdict`` as an entry that a person reviewed leaves it, where there is one."""
+        if verdict.state not in acceptance.OPEN:
+            return verdict
+        bench = self.vdb._bench
+        found = bench.session.standards.accepted.find(
+            self.vdb.nodeid,
+            self.vdb.model.name,
+            self.vdb.workload.hash,
+            bench.environments[measurement.kind in PERFORMANCE].key,
+            measurement.name,
+        )
+        if found is None:
+            return verdict
+        return acceptance.reviewed(
+            measurement,
+            verdict,
+            found.entry,
+            found.file,
+            honour=self.settings.honour_accepted,
+            tolerance=tolerance,
+            guard_m=self.settings.guard_m,
+        )
+
+    def _told(self, measurement: Measurement, verdict: Verdict) -> Verdict:
+        """``verdict`` with what a reader must know of the baseline behind it."""
+        held = self.vdb.held_to(measurement)
+        compared = verdict.baseline is not None or measurement.kind is Kind.DISTANCE
+        if held.new and not measurement.missing and verdict.state in UNJUDGED:
+            trusted = self.vdb._bench.session.standards.ref
+            why = f"stored by this change alone, and not at {trusted}; it is reviewed with it"
+            return replace(verdict, state=State.NEW, reason=why)
+        if held.step is not None and compared:
+            reason = f"{verdict.reason}, against {held.against}"
+            return replace(verdict, reason=reason, against=held.against)
         return verdict
+
+    def tolerance(self, measurement: Measurement) -> Tolerance:
+        """How much worse ``measurement`` may get; more where another machine's baseline serves."""
+        asked = self._tolerance(measurement)
+        step = self.vdb.held_to(measurement).step
+        if step is None:
+            return asked
+        wide = asked.value * step.factor
+        return replace(asked, value=min(wide, 0.99) if asked.relative else wide)
+
+    def _calibration(self, measurement: Measurement) -> Calibration | None:
+        bench, kind = self.vdb._bench, measurement.kind
+        if kind not in (Kind.LATENCY, Kind.ENERGY):
+            return None
+        return bench.session.standards.calibration(
+            bench.spec.name, bench.environments[1], measurement.name
+        )
+
+    def _tolerance(self, measurement: Measurement) -> Tolerance:
+        session = self.vdb._bench.session
+        asked = self._chosen(measurement)
+        if not asked.auto:
+            return asked
+        can_run = session.beside is not None and session.beside.can_ask(self.vdb._bench)
+        return auto.resolve(
+            measurement,
+            self.vdb.stored(measurement),
+            self._calibration(measurement),
+            pairs=self.settings.ab_processes if can_run else None,
+            model=self.vdb.model.name,
+        )
+
+    def _chosen(self, measurement: Measurement) -> Tolerance:
+        session = self.vdb._bench.session
+        return tolerance_for(
+            measurement.name,
+            measurement.kind,
+            _device(measurement, session.device_of(self.vdb.model)),
+            self.settings.tolerance,
+            beside=session.beside is not None,
+        )
 
     def _why_no_baseline(self, measurement: Measurement) -> str:
         """What exists instead: another workload, another environment, another definition."""
         vdb = self.vdb
-        update = "--vdb-update stores this run"
+        base = vdb._bench.session.standards.run_source == BASE
+        update = "--vdb-update stores this run" if base else "vdb accept lets it stand"
         baseline = vdb.baseline(measurement.kind)
         if baseline is not None and measurement.name in baseline.measurements:
             return f"the stored values have another definition of {measurement.name}; {update}"
@@ -138,15 +232,34 @@ class TestRun:
             lost += [(name, kind) for name in names if name not in self.vdb.touched]
         return lost
 
+    def _lost(self, name: str, kind: Kind) -> Verdict:
+        """What to say of a stored measurement that this run did not take."""
+        head = self.vdb._bench.session.store.head
+        file = head(self.vdb.path(kind)) if head else None
+        index = file.tests.get(test_name(self.vdb.nodeid), {}) if file else {}
+        names = index.get(self.vdb.workload.hash)
+        if names is not None and name not in names:
+            why = "this change drops it from the test and from its baseline; it is reviewed with it"
+            return Verdict(State.NOT_APPLICABLE, why)
+        return Verdict(
+            State.UNMEASURED,
+            "stored in the baseline and not taken by this run; where that is meant, "
+            "--vdb-update --vdb-update-mode all forgets it",
+        )
+
     # ------------------------------------------------------------------ what leaves the process
 
     def message(self) -> str:
         """Why the gate fails this test, worst rows spelled out."""
-        return "\n".join(rows.sentence(row.measurement, row.verdict) for row in self.failing)
+        return "\n".join((*map(_sentence, self.failing), *self._explained))
+
+    @property
+    def _explained(self) -> tuple[str, ...]:
+        return () if self.attribution is None else (self.attribution.text,)
 
     def evidence(self) -> str:
         """Every row, as the report section shows them."""
-        return "\n".join(rows.sentence(row.measurement, row.verdict) for row in self.rows)
+        return "\n".join((*map(_sentence, self.rows), *self._explained))
 
     def properties(self) -> list[tuple[str, str | float]]:
         """A few scalars for JUnit."""
@@ -160,13 +273,17 @@ class TestRun:
 
     def to_json(self) -> dict[str, Json]:
         """The test's entry in ``--vdb-json``, without its outcome."""
+        beside = self.vdb._bench.session.beside
         return {
             "nodeid": self.vdb.nodeid,
             "outcome": None,
             "model": _shown(self.vdb.model),
             "workload": {"hash": self.vdb.workload.hash, **self.vdb.workload.portable.to_json()},
             "environments": [e.to_json() for e in self.vdb._bench.environments],
+            "beside": beside.to_json(self.vdb._bench) if beside else None,
             "measurements": [_row_json(row) for row in self.rows],
+            "attribution": self.attribution.to_json() if self.attribution else None,
+            **({} if self.proof is None else {"prove": self.proof}),
         }
 
     def updates(self) -> list[dict[str, Any]]:
@@ -197,7 +314,7 @@ class TestRun:
                     "workload": self.vdb.workload.portable.to_json(),
                     "measurements": [m.to_json() for m in measurements],
                     "distances": [row.measurement.name for row in distances],
-                    "media": bench.media if measurements + distances and not performance else {},
+                    "media": _media(bench, performance) if measurements + distances else {},
                 }
             )
         return contributions
@@ -213,6 +330,15 @@ def read_update(data: dict[str, Any]) -> Update:
             "distances": tuple(data["distances"]),
         }
     )
+
+
+def _sentence(row: Row) -> str:
+    return rows.sentence(row.measurement, row.verdict)
+
+
+def _media(bench: Bench, performance: bool) -> dict[str, dict[str, str]]:
+    """What a baseline of performance keeps of a run, or one of quality."""
+    return trace_media(bench, performance=True) if performance else bench.media
 
 
 def _shown(model: ModelSpec) -> dict[str, Json]:

@@ -8,10 +8,22 @@ from typing import TypeVar
 
 from pytest_vdb.baseline.identity import PERFORMANCE, relative_path
 from pytest_vdb.baseline.schema import BaselineFile
+from pytest_vdb.baseline.yardstick import Wanted, Yardstick, choose
 from pytest_vdb.bench import Bench
+from pytest_vdb.comparison import Trace
 from pytest_vdb.errors import BaselineError, Incomplete
+from pytest_vdb.gate import StoredSession
 from pytest_vdb.options import Settings
-from pytest_vdb.records import Baseline, Kind, Measurement, ModelSpec, Sample, Workload
+from pytest_vdb.records import (
+    Baseline,
+    Kind,
+    Measurement,
+    ModelSpec,
+    Provenance,
+    Sample,
+    Workload,
+    definition,
+)
 from pytest_vdb.statistic import STATISTICS, Series
 from pytest_vdb.units import show
 
@@ -40,6 +52,10 @@ class Latency(Series):
     @cached_property
     def prompts(self) -> Mapping[str, str]:  # type: ignore[override]
         return self._touch("latency").prompts
+
+    @cached_property
+    def trace(self) -> Trace | None:  # type: ignore[override]
+        return self._touch("latency").trace
 
     def __repr__(self) -> str:
         # A repr, such as pytest's of a failed assertion, is no touch.
@@ -156,6 +172,7 @@ class Vdb:
         self._allow = settings.allow
         self.nodeid = nodeid
         self.judged = False
+        self.trace = Trace() if settings.prove else None
         self.touched: dict[str, Measurement] = {}
         self.error: Exception | None = None
         self.attempted = ""
@@ -211,14 +228,14 @@ class Vdb:
             self.attempted = name
             self.touched[name] = self._guarded(
                 lambda: (
-                    self._bench.score(name, self.baseline(Kind.SCORE), self._allow)
+                    self._bench.score(name, self.references(name), self._allow)
                     if score
                     else self._bench.performance(name, self._allow, self._settings)
                 )
             )
         measurement = self.touched[name]
         texts = {prompt.id: prompt.text for prompt in self.workload.prompts}
-        return Series(measurement, self._describe(measurement), texts)
+        return Series(measurement, self._describe(measurement), texts, self.trace)
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """Remember an error, so that a test that swallows it fails all the same."""
@@ -252,26 +269,66 @@ class Vdb:
         file = self.file(kind)
         return file.workloads.get(self.workload.hash) if file else None
 
-    def stored(self, measurement: Measurement) -> list[dict[str, float]]:
-        """Values by sample key of each stored session, oldest first.
+    def yardstick(
+        self, name: str, kind: Kind, made: Provenance | None = None, *, exact: bool = False
+    ) -> Yardstick:
+        """What ``name`` is held to; ``made`` says how its values were measured, if there are any.
+
+        ``exact``: another machine's baseline will not do. Raises BaselineError.
+        """
+        wanted = Wanted(self.workload.hash, name, kind, definition(made) if made else None)
+        session = self._bench.session
+        return self._guarded(
+            lambda: choose(
+                session.store,
+                self.path(kind),
+                wanted,
+                self._bench.environments[kind in PERFORMANCE],
+                exact=exact or self._settings.require or self._settings.update,
+            )
+        )
+
+    def held_to(self, measurement: Measurement) -> Yardstick:
+        """What this measurement is held to. Raises BaselineError."""
+        if measurement.missing:  # that another machine has it says nothing of this one
+            return self.yardstick(measurement.name, measurement.kind, exact=True)
+        return self.yardstick(measurement.name, measurement.kind, measurement.provenance)
+
+    def references(self, name: str) -> Baseline | None:
+        """Whose videos a distance is to: the stored baseline's, or else the base side's."""
+        session = self._bench.session
+        if not session.metrics.find(name).compares:
+            return self.baseline(Kind.SCORE)
+        baseline = self.yardstick(name, Kind.DISTANCE).baseline
+        stored = baseline is not None and baseline.media
+        if stored or session.beside is None or self._settings.update:
+            return baseline
+        return session.beside.baseline(self._bench)
+
+    def stored(self, measurement: Measurement) -> list[StoredSession]:
+        """What each stored session holds of this measurement, oldest first.
 
         Of a measurement without values, also those of another definition: that there were some
-        is what matters then.
+        is what matters then. What the change under test stored itself is not among them.
         """
-        baseline = self.baseline(measurement.kind)
-        if baseline is None:
+        held = self.held_to(measurement)
+        baseline = None if held.new else held.baseline
+        stored = baseline.measurements.get(measurement.name) if baseline else None
+        if baseline is None or stored is None:
             return []
-        if measurement.missing and measurement.name in baseline.measurements:
-            return list(baseline.measurements[measurement.name].sessions.values())
-        return baseline.series(measurement)
+        if not measurement.missing and stored.provenance != definition(measurement.provenance):
+            return []
+        return [
+            StoredSession(stored.sessions[key], baseline.sessions[key].commit, key[:16])
+            for key in sorted(stored.sessions)
+        ]
 
     def elsewhere(self, measurement: Measurement) -> list[str]:
         """Keys of other environments in which this measurement of this benchmark is stored."""
         model, ours, *name = self.path(measurement.kind).split("/")
         store = self._bench.session.store
         found = []
-        for path in sorted((store.root / model).glob("*/" + "/".join(name))):
-            key = path.relative_to(store.root / model).parts[0]
+        for key in store.environments(model, "/".join(name)):
             try:
                 file = store.read("/".join((model, key, *name)))
             except BaselineError:
@@ -288,6 +345,6 @@ class Vdb:
             return "the stored reference videos" if not measurement.missing else ""
         if not sessions:
             return ""
-        values = list(sessions[-1].values())
+        values = list(sessions[-1].values.values())
         number = show(STATISTICS[measurement.headline](values), measurement.unit)
         return f"{measurement.headline} {number} (latest of {len(sessions)} stored)"

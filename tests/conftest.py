@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_vdb.baseline.source import NUMBERS
+
 if TYPE_CHECKING:
     from pytest_vdb.measure.serve import ServedSource, Server
 
 # One thread a process: tests run beside each other, and torch's threads wait by spinning.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# What is stored here is no pull request's, also where this suite itself runs for one.
+for name in (*NUMBERS, "GITHUB_EVENT_NAME", "GITHUB_REF"):
+    os.environ.pop(name, None)
 
 pytest_plugins = ["pytester"]
 

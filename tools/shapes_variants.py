@@ -85,6 +85,33 @@ def noise(share: float) -> Variant:
     return variant
 
 
+def fewer_steps(share: float) -> Variant:
+    """Take ``share`` of the denoise steps that are asked for."""
+
+    def cut(arguments: dict[str, Any]) -> None:
+        arguments["num_inference_steps"] = round(share * arguments["num_inference_steps"])
+
+    def variant(pipeline: UnderTest) -> None:
+        pipeline.before = cut
+
+    return variant
+
+
+def keys_backwards(pipeline: UnderTest) -> None:
+    """Attend to the keys in reverse order: the same sum, rounded differently."""
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def backwards(query: Any, key: Any, value: Any, attn_mask: Any = None, **how: Any) -> Any:
+        if attn_mask is None:
+            key, value = key.flip(-2), value.flip(-2)
+        return attend(query, key, value, attn_mask=attn_mask, **how)
+
+    def patch(arguments: dict[str, Any]) -> None:
+        torch.nn.functional.scaled_dot_product_attention = backwards
+
+    pipeline.before = patch
+
+
 def bf16(pipeline: UnderTest) -> None:
     """Compute in bfloat16, as a pipeline that is loaded in it does.
 
@@ -141,6 +168,8 @@ VARIANTS: dict[str, Variant] = {
     "unbroken": nothing,
     "bf16": bf16,
     "VAE tiling": tiles,
+    "attention in another order": keys_backwards,
+    "a third of the steps": fewer_steps(1 / 3),
     "4 steps": call(num_inference_steps=4),
     "2 steps": call(num_inference_steps=2),
     "guidance 1": call(guidance_scale=1.0),

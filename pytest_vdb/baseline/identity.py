@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,43 @@ def test_name(nodeid: str) -> str:
 def relative_path(model: str, environment: Environment, nodeid: str) -> str:
     """``<model>/<environment key>/<benchmark file>.json``, with ``/`` on every platform."""
     return f"{slug(model)}/{environment.key}/{benchmark_name(nodeid)}.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step down the ladder of environments: what is alike, and how much a tolerance widens."""
+
+    alike: str
+    factor: int
+
+
+SAME_MODEL = frozenset({"driver", "pool", "cores"})
+SAME_ARCHITECTURE = SAME_MODEL | {"device", "cpu"}
+"""What of an identity may differ on each step: hardware alone. Another torch, diffusers, CUDA or
+attention package is another stack, which no tolerance stands for."""
+
+_STEADY = frozenset({Kind.SCORE, Kind.DISTANCE, Kind.MEMORY})
+"""What hardly depends on how fast a machine is."""
+
+
+def step(
+    ours: Environment, theirs: Mapping[str, str], facts: Mapping[str, str], kind: Kind
+) -> Step | None:
+    """How ``ours`` may be held to what ``theirs`` stored, or None where it may not.
+
+    ``theirs`` is an identity and ``facts`` those of its newest session. The architecture is a fact:
+    where a session has none, as those of older files, nothing is guessed from a name.
+    """
+    names = ours.identity.keys() | theirs.keys()
+    differ = {name for name in names if ours.identity.get(name) != theirs.get(name)}
+    if not differ or ours.identity.get("device") == "endpoint":
+        return None  # behind a URL, another pool may be any other machine
+    if differ <= SAME_MODEL:
+        return Step(f"same {'CPU' if ours.identity['device'] == 'cpu' else 'GPU'} model", 2)
+    known = ours.facts.get("architecture")
+    if differ <= SAME_ARCHITECTURE and kind in _STEADY and known:
+        return Step("same architecture", 4) if facts.get("architecture") == known else None
+    return None
 
 
 def difference(ours: Workload, stored: list[Workload]) -> str:

@@ -45,6 +45,14 @@ def keep(sample: Sample, frames: np.ndarray, folder: Path, *, lossless: bool) ->
     return media
 
 
+def keep_trace(content: bytes, folder: Path) -> str:
+    """Write a trace's bytes as ``<sha256>.gz`` into ``folder``; the sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"draft-{os.getpid()}-trace"
+    draft.write_bytes(content)
+    return _name(draft, ".gz")
+
+
 def _name(draft: Path, suffix: str) -> str:
     """Rename a finished draft to its content's hash."""
     sha256 = file_sha256(draft)

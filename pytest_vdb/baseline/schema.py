@@ -7,17 +7,17 @@ one that is no longer taken is noticed.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from pytest_vdb.baseline.validate import check
+from pytest_vdb.baseline.migrate import SCHEMA, migrate
+from pytest_vdb.baseline.validate import check, parse
 from pytest_vdb.errors import BaselineError
-from pytest_vdb.records import Baseline, Record
+from pytest_vdb.records import BASE, Baseline, Record
 
-SCHEMA = 1
+ANEW = "move it away and write it anew with --vdb-update"
 
 
 @dataclass(frozen=True)
@@ -41,49 +41,71 @@ class BaselineFile(Record):
             tests=data["tests"],
         )
 
+    def gating(self) -> Self:
+        """Without sessions of changes: a run is compared with those of the base branch alone."""
+        workloads = {k: _base_sessions(baseline) for k, baseline in self.workloads.items()}
+        return replace(self, workloads=workloads)
+
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+def _base_sessions(baseline: Baseline) -> Baseline:
+    sessions = {date: s for date, s in baseline.sessions.items() if s.source == BASE}
+    if sessions.keys() == baseline.sessions.keys():
+        return baseline
+    measurements = {
+        name: replace(stored, sessions=kept)
+        for name, stored in baseline.measurements.items()
+        if (kept := {date: v for date, v in stored.sessions.items() if date in sessions})
+    }
+    return replace(baseline, sessions=sessions, measurements=measurements)
+
+
 def read(path: Path) -> BaselineFile | None:
     """The file at ``path``, None where there is none; BaselineError where it cannot be trusted."""
+    text = text_of(path)
+    return None if text is None else loads(text, str(path), restore(path))
+
+
+def text_of(path: Path) -> str | None:
+    """What ``path`` holds, None where there is no such file. Raises BaselineError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise BaselineError(f"{path} cannot be read: {error}") from None
-    restore = f"restore it from version control: git checkout -- {path}"
+
+
+def restore(path: Path) -> str:
+    """What to do with a file of the working tree that cannot be trusted."""
+    return f"restore it from version control: git checkout -- {path}"
+
+
+def loads(text: str, where: str, restore: str) -> BaselineFile:
+    """The file whose text this is, also of an older schema; it came from ``where``.
+
+    Raises BaselineError where it cannot be trusted; ``restore`` says what to do then.
+    """
     try:
-        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise BaselineError(f"{path} is corrupt ({error}); {restore}") from None
+        data = parse(text)
+    except ValueError as error:
+        raise BaselineError(f"{where} is corrupt ({error}); {restore}") from None
     schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        age = "a newer" if isinstance(schema, int) and schema > SCHEMA else "an older"
-        todo = (
-            "upgrade pytest-vdb"
-            if age == "a newer"
-            else "move it away and write it anew with --vdb-update"
-        )
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        newer = type(schema) is int and schema > SCHEMA
+        age = "a newer" if newer else "an older"
+        todo = "upgrade pytest-vdb" if newer else ANEW
         raise BaselineError(
-            f"{path} has schema {schema!r}, of {age} pytest-vdb; this one reads {SCHEMA}: {todo}"
+            f"{where} has schema {schema!r}, of {age} pytest-vdb; this one reads 1 to {SCHEMA}: "
+            f"{todo}"
         )
     try:
-        file = BaselineFile.from_json(data)
+        file = BaselineFile.from_json(migrate(data))
         check(file)
     except (KeyError, TypeError, AttributeError) as error:
-        raise BaselineError(f"{path} is corrupt ({error!r}); {restore}") from None
+        raise BaselineError(f"{where} is corrupt ({error!r}); {restore}") from None
     except ValueError as error:
-        raise BaselineError(f"{path} is corrupt ({error}); {restore}") from None
+        raise BaselineError(f"{where} is corrupt ({error}); {restore}") from None
     return file
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no measurement")
-
-
-def _finite(text: str) -> float:
-    """A number as Python reads it, where it has room for it: ``1e999`` would be infinite."""
-    number = float(text)
-    return number if math.isfinite(number) else _refuse(text)

@@ -6,10 +6,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple, Protocol
 
 from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
@@ -18,37 +18,143 @@ from pytest_vdb.errors import BaselineWriteError, LostMedium
 ANEW = "--vdb-update --vdb-update-mode=all"
 
 
-class Store:
-    """The baselines' folder and its media. Reads are memoised for the session."""
+class Text(NamedTuple):
+    """A file's content, where it lies, and what to do where it cannot be trusted."""
 
-    def __init__(self, root: Path, media: Path) -> None:
+    content: str
+    where: str
+    restore: str
+
+
+class Files(Protocol):
+    """Where baseline files are read. Paths are relative to the baselines' folder."""
+
+    def read(self, relative: str) -> BaselineFile | None:
+        """The file, or None where there is none. Raises BaselineError."""
+
+    def text(self, relative: str) -> Text | None:
+        """Any file beside them, or None where there is none. Raises BaselineError."""
+
+    def environments(self, model: str, name: str) -> list[str]:
+        """Keys of the environments in which ``model`` has a file called ``name``."""
+
+
+class Blobs(Protocol):
+    """Where reference media lie, by the sha256 of their content."""
+
+    def find(self, sha256: str) -> Path:
+        """A file with that content, checked. Raises LostMedium."""
+
+    def add(self, source: Path) -> None:
+        """Keep ``<sha256>.<suffix>``; a no-op where it is there unaltered."""
+
+
+class Folder:
+    """Baseline files in a folder."""
+
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.media = media
-        self.read: Callable[[str], BaselineFile | None] = cache(self._read)
 
-    def _read(self, relative: str) -> BaselineFile | None:
+    def read(self, relative: str) -> BaselineFile | None:
         return schema.read(self.root / relative)
 
-    def blob(self, sha256: str) -> Path:
-        """The medium with this hash, checked; BaselineError where it is gone or altered."""
-        found = sorted(self.media.glob(f"{sha256[:2]}/{sha256}.*"))
-        if not found:
+    def text(self, relative: str) -> Text | None:
+        path = self.root / relative
+        text = schema.text_of(path)
+        return None if text is None else Text(text, str(path), schema.restore(path))
+
+    def environments(self, model: str, name: str) -> list[str]:
+        paths = (self.root / model).glob(f"*/{name}")
+        return sorted(path.relative_to(self.root / model).parts[0] for path in paths)
+
+
+class MediaFolder:
+    """Media in a folder: ``<first two hex digits>/<sha256>.<suffix>``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def named(self, sha256: str) -> Path | None:
+        """What lies there under this name, whatever it holds."""
+        return next(iter(sorted(self.root.glob(f"{sha256[:2]}/{sha256}.*"))), None)
+
+    def held(self, sha256: str) -> Path | None:
+        """The medium where it is there and unaltered."""
+        path = self.named(sha256)
+        return path if path is not None and file_sha256(path) == sha256 else None
+
+    def find(self, sha256: str) -> Path:
+        path = self.named(sha256)
+        if path is None:
             raise LostMedium(
-                f"reference medium {sha256[:12]}… is not in {self.media}: fetch the store "
+                f"reference medium {sha256[:12]}… is not in {self.root}: fetch the store "
                 f"(--vdb-store), or write the baseline anew with {ANEW}"
             )
-        if file_sha256(found[0]) != sha256:
+        if file_sha256(path) != sha256:
             raise LostMedium(
-                f"{found[0]} does not match its name: it was altered or truncated; restore it, or "
+                f"{path} does not match its name: it was altered or truncated; restore it, or "
                 f"write the baseline anew with {ANEW}"
             )
-        return found[0]
+        return path
+
+    def add(self, source: Path) -> None:
+        target = self.root / source.name[:2] / source.name
+        if not target.exists() or file_sha256(target) != source.stem:
+            write_atomically(target, source.open("rb"))
+
+
+class Store:
+    """Baseline files and their media. Reads are memoised for the session.
+
+    An update writes below ``root`` and keeps media in ``blobs``. The gate reads ``files``, which
+    are those of ``root`` where nothing else is said.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        media: Path,
+        *,
+        files: Files | None = None,
+        blobs: Blobs | None = None,
+        label: str = "",
+    ) -> None:
+        self.root = root
+        self.label = label or str(root)
+        self.files: Files = files or Folder(root)
+        self.blobs: Blobs = blobs or MediaFolder(media)
+        self.seen: dict[str, BaselineFile] = {}
+        self.read: Callable[[str], BaselineFile | None] = cache(self._read)
+        self.environments: Callable[[str, str], list[str]] = cache(self.files.environments)
+        self.head: Callable[[str], BaselineFile | None] | None = None
+        """Reads the checked-out files, where the gate trusts a ref's alone."""
+
+    def _read(self, relative: str) -> BaselineFile | None:
+        file = self.files.read(relative)
+        if file is not None:
+            self.seen[relative] = file
+            file = file.gating()
+        return file
+
+    def blob(self, sha256: str) -> Path:
+        """The medium with this hash, checked; LostMedium where it is gone or altered."""
+        return self.blobs.find(sha256)
 
     def add_blob(self, source: Path) -> None:
         """Copy ``<sha256>.<suffix>`` into the store; a no-op where it is there unaltered."""
-        target = self.media / source.name[:2] / source.name
-        if not target.exists() or file_sha256(target) != source.stem:
-            write_atomically(target, source.open("rb"))
+        self.blobs.add(source)
+
+
+def media_of(files: Iterable[BaselineFile]) -> set[str]:
+    """Hashes of the media that ``files`` name and a store keeps."""
+    return {
+        sha256
+        for file in files
+        for baseline in file.workloads.values()
+        for roles in baseline.media.values()
+        for role, sha256 in roles.items()
+        if role != "frames"  # of the pixels: there is no such file
+    }
 
 
 def file_sha256(path: Path) -> str:

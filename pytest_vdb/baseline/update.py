@@ -13,9 +13,17 @@ from filelock import FileLock
 
 from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
-from pytest_vdb.baseline.store import Store, write_atomically
+from pytest_vdb.baseline.store import Store, media_of, write_atomically
 from pytest_vdb.errors import BaselineError
-from pytest_vdb.records import Baseline, Measurement, Session, Stored, Workload, definition
+from pytest_vdb.records import (
+    BASE,
+    Baseline,
+    Measurement,
+    Session,
+    Stored,
+    Workload,
+    definition,
+)
 
 LOCK_SECONDS = 60
 
@@ -59,12 +67,12 @@ def apply(
     written = []
     for relative, group in sorted(by_path.items()):
         target = store.root / relative
-        with FileLock(_lock(store.root), timeout=LOCK_SECONDS):
+        with lock(store.root):
             old = schema.read(target) or BaselineFile(group[0].model, group[0].environment)
             new = old
             for update in group:
                 new = merge(new, update, session, mode=mode, keep=keep)
-            named = _hashes(new)
+            named = media_of([new])
             for blob in sorted(blobs.glob("*.*")):
                 if blob.stem in named:
                     store.add_blob(blob)
@@ -75,11 +83,16 @@ def apply(
     return written
 
 
-def _lock(root: Path) -> str:
-    """One lock file a baselines folder, outside it: a repository holds baselines alone."""
+def lock(root: Path) -> FileLock:
+    """Who holds it alone writes below ``root``.
+
+    One lock file a baselines folder, outside it: a repository holds baselines alone. The operating
+    system lets go of it when its holder dies.
+    """
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     user = getattr(os, "getuid", int)()  # 0 where the system has no such numbers
-    return str(Path(tempfile.gettempdir()) / f"pytest-vdb-{user}-{name}.lock")
+    path = Path(tempfile.gettempdir()) / f"pytest-vdb-{user}-{name}.lock"
+    return FileLock(path, timeout=LOCK_SECONDS)
 
 
 def _without(
@@ -93,13 +106,9 @@ def _without(
     return {name: index for name, index in kept.items() if index}
 
 
-def _hashes(file: BaselineFile) -> set[str]:
-    return {
-        sha256
-        for baseline in file.workloads.values()
-        for media in baseline.media.values()
-        for sha256 in media.values()
-    }
+def gates(baseline: Baseline, session: str) -> bool:
+    """Whether a run is compared with this session: one of the base branch."""
+    return baseline.sessions[session].source == BASE
 
 
 def merge(
@@ -118,7 +127,7 @@ def merge(
         fresh = Stored(measurement.unit, measurement.direction, definition(measurement.provenance))
         if stored is None or stored.provenance != fresh.provenance:
             stored = fresh
-        elif mode == "missing":
+        elif mode == "missing" and any(gates(baseline, key) for key in stored.sessions):
             continue
         sessions = {**stored.sessions, session.date: measurement.by_key}
         kept = sorted(sessions)[-keep:]

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
 from pytest_vdb.gate.policy import Tolerance
+from pytest_vdb.noise import Calibration
 from pytest_vdb.records import REPORTED, Kind, Measurement, Missing, State, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """What one stored session holds of one measurement: values by sample key."""
+
+    values: Mapping[str, float]
+    commit: str = ""
+    label: str = ""
 
 
 def judge(
     measurement: Measurement,
-    stored: list[dict[str, float]],
+    stored: Sequence[StoredSession],
     *,
     tolerance: Tolerance,
     guard_m: int,
     identical: bool = False,
+    calibration: Calibration | None = None,
 ) -> Verdict:
-    """One measurement against its stored sessions (values by sample key, oldest first).
+    """One measurement against its stored sessions, oldest first.
 
-    ``identical`` says that every video equals the baseline's, bit for bit.
+    ``identical`` says that every video equals the baseline's, bit for bit. ``calibration`` is what
+    this machine's noise was measured to be, where it was.
     """
     absent = _absent(measurement, stored=bool(stored) and not tolerance.off)
     if absent:
@@ -30,42 +49,120 @@ def judge(
             tolerance="off",
             n=len(measurement.values),
         )
+    if tolerance.why:
+        return Verdict(
+            State.UNMEASURED, tolerance.why, tolerance=str(tolerance), n=len(measurement.values)
+        )
     if not stored:
         return Verdict(
             State.NO_BASELINE, "nothing stored; --vdb-update stores it", n=len(measurement.values)
         )
-    from pytest_vdb.gate import rules
-
     match measurement.kind:
         case Kind.LATENCY | Kind.ENERGY:
-            sessions = [list(s.values()) for s in stored]
-            if any(value <= 0 for session in sessions for value in session):
-                return Verdict(State.UNMEASURED, "the baseline holds a 0: it never measured")
-            if any(value <= 0 for value in measurement.numbers):
-                return Verdict(State.UNMEASURED, "a value of 0 or less says that nothing was timed")
-            return rules.latency_screen(
-                measurement.numbers,
-                sessions,
-                tolerance=tolerance,
-                guard_m=guard_m,
-                rate=measurement.direction == "higher",
-            )
+            return _latency(measurement, stored, tolerance, guard_m, calibration)
         case Kind.MEMORY:
-            reported = measurement.provenance.version == REPORTED
-            return rules.peak_memory(
-                measurement.numbers,
-                [list(s.values()) for s in stored],
-                tolerance=tolerance,
-                floor=rules.REPORTED_SLACK if reported else rules.MEMORY_SLACK,
-            )
+            return _memory(measurement, stored, tolerance)
         case _:
-            return rules.paired(
-                measurement.by_key,
-                stored[-1],
-                higher_is_better=measurement.direction == "higher",
-                tolerance=tolerance,
-                guard_m=guard_m,
-            )
+            return _score(measurement, stored, tolerance, guard_m)
+
+
+def _latency(
+    measurement: Measurement,
+    stored: Sequence[StoredSession],
+    tolerance: Tolerance,
+    guard_m: int,
+    calibration: Calibration | None,
+) -> Verdict:
+    from pytest_vdb.gate import rules
+
+    if any(value <= 0 for session in stored for value in session.values.values()):
+        return Verdict(State.UNMEASURED, "the baseline holds a 0: it never measured")
+    if any(value <= 0 for value in measurement.numbers):
+        return Verdict(State.UNMEASURED, "a value of 0 or less says that nothing was timed")
+    levels = [rules.fastest_half(list(session.values.values())) for session in stored]
+    share = tolerance.value if tolerance.relative else 0.05
+    sd = calibration.session_sd if calibration else rules.SESSION_SD
+    verdict = _best_mode(
+        stored,
+        levels,
+        2 * share,
+        lambda sessions: rules.latency_screen(
+            measurement.numbers,
+            [list(session.values.values()) for session in sessions],
+            tolerance=tolerance,
+            guard_m=guard_m,
+            rate=measurement.direction == "higher",
+            session_sd=sd,
+        ),
+    )
+    return replace(verdict, reason=f"{verdict.reason}; {calibration}") if calibration else verdict
+
+
+def _memory(
+    measurement: Measurement, stored: Sequence[StoredSession], tolerance: Tolerance
+) -> Verdict:
+    from pytest_vdb.gate import rules
+
+    reported = measurement.provenance.version == REPORTED
+    floor = rules.REPORTED_SLACK if reported else rules.MEMORY_SLACK
+    peaks = [max(session.values.values()) for session in stored]
+    slack = max(floor, tolerance.value * (max(peaks) if tolerance.relative else 1))
+    return _best_mode(
+        stored,
+        peaks,
+        slack,
+        lambda sessions: rules.peak_memory(
+            measurement.by_key, [s.values for s in sessions], tolerance=tolerance, floor=floor
+        ),
+    )
+
+
+def _score(
+    measurement: Measurement, stored: Sequence[StoredSession], tolerance: Tolerance, guard_m: int
+) -> Verdict:
+    from pytest_vdb.gate import rules
+
+    if stored[-1].values.keys() == measurement.by_key.keys():
+        stored = [
+            session for session in stored if session.values.keys() == stored[-1].values.keys()
+        ]
+    else:  # the rule says what is lost, and no older session may hide it
+        stored = stored[-1:]
+    levels = [sum(session.values.values()) / len(session.values) for session in stored]
+    return _best_mode(
+        stored,
+        levels,
+        tolerance.value * (abs(levels[-1]) if tolerance.relative else 1),
+        lambda sessions: rules.paired(
+            measurement.by_key,
+            sessions[-1].values,
+            higher_is_better=measurement.direction == "higher",
+            tolerance=tolerance,
+            guard_m=guard_m,
+        ),
+    )
+
+
+FINE = (State.IDENTICAL, State.PASS, State.IMPROVEMENT)
+
+
+def _best_mode(
+    stored: Sequence[StoredSession],
+    levels: Sequence[float],
+    gap: float,
+    rule: Callable[[list[StoredSession]], Verdict],
+) -> Verdict:
+    """``rule`` against each live mode of the baseline: who matches one has not regressed."""
+    from pytest_vdb.gate import rules
+
+    modes = rules.live_modes(levels, [session.commit for session in stored], gap)
+    verdicts = [rule([stored[index] for index in mode]) for mode in modes]
+    if len(modes) == 1:
+        return verdicts[0]
+    chosen = next((i for i, verdict in enumerate(verdicts) if verdict.state in FINE), 0)
+    of = stored[modes[chosen][-1]].label
+    note = f"the baseline has {len(modes)} modes; compared with that of session {of}"
+    return replace(verdicts[chosen], reason=f"{verdicts[chosen].reason}; {note}")
 
 
 def _absent(measurement: Measurement, *, stored: bool) -> Verdict | None:

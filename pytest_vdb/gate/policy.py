@@ -21,19 +21,23 @@ class Tolerance:
     """The largest change for the worse that is not a regression.
 
     ``value`` is a fraction of the baseline's mean where ``relative`` (0.05 is 5 %), else it is in
-    the measurement's own unit. ``off`` turns the comparison off.
+    the measurement's own unit. ``off`` turns the comparison off. ``auto``: what this machine tells
+    apart, which `gate.auto` finds; ``why`` says what keeps it from that.
     """
 
     value: float = 0.0
     relative: bool = True
     off: bool = False
+    auto: bool = False
+    why: str = ""
 
     @classmethod
     def parse(cls, text: object) -> Tolerance:
-        """Read ``"5%"``, ``"0.5abs"`` or ``"off"``; BadSetting for all else, bare numbers too."""
+        """Read ``"5%"``, ``"0.5abs"``, ``"auto"`` or ``"off"``; BadSetting for all else, bare
+        numbers too."""
         if isinstance(text, str):
-            if text.strip() == "off":
-                return cls(off=True)
+            if (word := text.strip()) in ("off", "auto"):
+                return cls(off=word == "off", auto=word == "auto")
             match = _TOLERANCE.fullmatch(text)
             if match:
                 number = float(match[1])
@@ -48,13 +52,25 @@ class Tolerance:
         hint = f", e.g. '{text}%' or '{text}abs'" if _is_number(text) else ""
         raise BadSetting(
             f"a tolerance says of what kind it is: '5%' of the baseline, '0.01abs' in the "
-            f"measurement's unit, or 'off'; got {text!r}{hint}"
+            f"measurement's unit, 'auto' or 'off'; got {text!r}{hint}"
         )
+
+    @classmethod
+    def read_back(cls, shown: str) -> Tolerance:
+        """What was written as ``str`` of a tolerance: ``"auto 3.1%"`` as well."""
+        return cls.parse(shown.removeprefix("auto "))
 
     def __str__(self) -> str:
         if self.off:
             return "off"
+        if self.auto:
+            return "auto" if self.why else f"auto {percent(self.value)}"
         return f"{self.value * 100:g}%" if self.relative else f"{self.value:g}abs"
+
+
+def percent(share: float) -> str:
+    """``3.1%``, ``14%``: a share in two digits, or in whole percent."""
+    return f"{100 * share:.{'2g' if share < 0.0995 else '0f'}}%"
 
 
 def _is_number(text: object) -> bool:
@@ -75,6 +91,9 @@ DEFAULTS: Mapping[str, str] = {
     "latency.queue": "off",  # the other clients', not the model's
     "throughput": "5%",
     "throughput@cpu": "off",
+    "latency@beside": "5%",  # a base on the same machine at the same time has the same troubles
+    "latency.cpu@beside": "5%",
+    "throughput@beside": "5%",
     "load": "off",
     "memory": "1%",
     "memory@reported": "5%",  # an engine's or a server's own word
@@ -99,15 +118,21 @@ OWN = frozenset(
 """Measurements that a tolerance chosen for their family says nothing about."""
 
 
-def tolerance_for(name: str, kind: Kind, device: str, chosen: Mapping[str, str]) -> Tolerance:
-    """What was chosen for measurement ``name`` or its family, or the default."""
+def tolerance_for(
+    name: str, kind: Kind, device: str, chosen: Mapping[str, str], *, beside: bool = False
+) -> Tolerance:
+    """What was chosen for measurement ``name`` or its family, or the default.
+
+    ``beside`` says that a base can be run side by side.
+    """
     family = name.split(".")[0]
     keys = (name,) if name in OWN else (name, family)
     for key in keys:
         if key in chosen:
             return Tolerance.parse(chosen[key])
     where = device.partition(":")[0]
-    for default in (*(k for key in keys for k in (f"{key}@{where}", key)), kind.value):
+    places = (*(("@beside",) if beside else ()), f"@{where}", "")
+    for default in (*(key + place for key in keys for place in places), kind.value):
         if default in DEFAULTS:
             return Tolerance.parse(DEFAULTS[default])
     return Tolerance(off=True)

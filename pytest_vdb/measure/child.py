@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ from pytest_vdb.records import Json, Run
 
 if TYPE_CHECKING:
     from pytest_vdb.measure.group import Group
+    from pytest_vdb.parallel.lease import Lease
 
+CHILD = __name__
 JOB = "job.json"
 LOG = "child.log"
 END = ""  # in place of a job's file: nothing more is to be done
@@ -48,16 +50,30 @@ class ChildProcess:
     job of the same model, until `release` or another model's job. The limit ``job.timeout`` starts
     anew with every event of the child and works wherever the child hangs. Processes that the model
     starts die with the child unless they leave its process group.
+
+    ``python`` is the interpreter, ``cwd`` the folder it runs in, and ``env`` what its environment
+    has beside this one's; a ``lease`` that somebody else holds takes the place of the runner's own.
     """
 
     name = "child"
 
     def __init__(
-        self, devices: int | None = None, wait: float = LEASE_SECONDS, keep: bool = False
+        self,
+        devices: int | None = None,
+        wait: float = LEASE_SECONDS,
+        keep: bool = False,
+        python: str = sys.executable,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.devices = devices
         self.wait = wait
         self.keep = keep
+        self.python = python
+        self.env = dict(env or {})
+        self.cwd = cwd
+        self.lease = lease
         self.loads = 0
         self._live: _Live | None = None
 
@@ -69,7 +85,7 @@ class ChildProcess:
         """
         if not hasattr(os, "waitid"):  # Windows, and macOS before Python 3.13
             raise BadSetting("the child runner needs Linux; use the in-process runner here")
-        count = self._count(job)
+        count = self.count(job)
         folder = Path(job.folder).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / JOB
@@ -110,12 +126,13 @@ class ChildProcess:
         from pytest_vdb.parallel.lease import Lease
 
         self.release()
-        command = [sys.executable, "-m", __name__, str(file)]
+        command = [self.python, "-m", CHILD, str(file)]
         with ExitStack() as stack:
             kind = job.device.partition(":")[0]
-            lease = stack.enter_context(Lease(count, wait=self.wait, kind=kind))
-            group = Group(command, lease.env, file.with_name(LOG))
-            stack.callback(check_devices, lease, group)  # after the group is gone
+            lease = self.lease or stack.enter_context(Lease(count, wait=self.wait, kind=kind))
+            group = Group(command, {**lease.env, **self.env}, file.with_name(LOG), self.cwd)
+            if self.lease is None:  # another's process may well compute on a shared one
+                stack.callback(check_devices, lease, group)  # after the group is gone
             stack.enter_context(group)
             self._live = _Live(job.loading, group, stack.pop_all())
         self.loads += 1
@@ -130,7 +147,8 @@ class ChildProcess:
         live.started, live.idle = True, False
         return live
 
-    def _count(self, job: Job) -> int:
+    def count(self, job: Job) -> int:
+        """How many devices ``job`` is to have a lease of."""
         kind, _, index = job.device.partition(":")
         count = job.model.devices
         if self.devices is not None:
@@ -241,19 +259,22 @@ def _work(
     files: SimpleQueue[str], emit: Callable[[dict[str, Json]], None], held: ExitStack
 ) -> None:
     """Load the first job's model, and execute with it every job until `END`."""
-    from pytest_vdb.measure.execute import execute, import_libraries, load
+    from pytest_vdb.measure.code import loaded_code
+    from pytest_vdb.measure.execute import execute, import_libraries, load, time_block
 
     source = None
     while (file := files.get()) != END:
         job = Job.from_json(json.loads(Path(file).read_text()))
         if source is None:
-            sys.path[:] = dict.fromkeys([*job.path, *sys.path])
+            sys.path[:] = dict.fromkeys([*job.path, *sys.path, *job.late])
             import_libraries(job)
             emit({"event": "started"})  # so that the load's time limit is the load's
             source, seconds = load(job)
             held.callback(source.close)
             emit({"event": "loaded", "seconds": seconds})
-        execute(job, emit, source)
+            if job.block:
+                emit({"event": "code", "facts": loaded_code(job.path)})
+        (time_block if job.block else execute)(job, emit, source)
 
 
 def _hear_parent(alive: int, files: SimpleQueue[str]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,19 @@ from pytest_vdb.measure.clock import synchronize, timed
 from pytest_vdb.measure.energy import Meters, meters_for
 from pytest_vdb.measure.memory import cpu_allocator_peaks
 from pytest_vdb.measure.runner import Job, name_phase
-from pytest_vdb.measure.samples import Done, reported, write_sample
+from pytest_vdb.measure.samples import Done, reported, unkept_sample, write_sample
 from pytest_vdb.measure.stages import StageClock
+from pytest_vdb.measure.trace import Tracer, conditions
 from pytest_vdb.models.open import open_source
 from pytest_vdb.models.sources import SERVE, Output, Source, provides
-from pytest_vdb.records import Json, Prompt
+from pytest_vdb.records import Json, Prompt, sample_key
 
 Emit = Callable[[dict[str, Json]], None]
+
+BLOCK_SECONDS = 1.0
+"""A block of a model that is faster than this has several generations,"""
+BLOCK_RUNS = 5
+"""at most so many."""
 
 
 def execute(job: Job, emit: Emit, source: Source | None = None) -> None:
@@ -56,6 +63,25 @@ def execute(job: Job, emit: Emit, source: Source | None = None) -> None:
     with holder, torch_threads(job.workload.options.get("num_threads")):
         throughput = _generate_all(job, source, emit)
     emit({"event": "done", "throughput": throughput})
+
+
+def time_block(job: Job, emit: Emit, source: Source) -> None:
+    """Generations of the first (prompt, seed), timed as those of `execute` are, and thrown away."""
+    generation = Generation(job, source)
+    prompt, seed = job.workload.jobs[0]
+    spent = 0.0
+    with torch_threads(job.workload.options.get("num_threads")):
+        for _ in range(BLOCK_RUNS):
+            done = generation("the generation", prompt, seed)
+            sample = unkept_sample(prompt.id, seed, done)
+            emit({"event": "sample", "sample": sample.to_json()})
+            spent += done.wall or BLOCK_SECONDS
+            del done
+            if spent >= BLOCK_SECONDS:
+                break
+    provided = provides(job.model) & source.provides
+    emit({"event": "source", "provides": sorted(provided), **generation.told()})
+    emit({"event": "done", "throughput": None})
 
 
 def load(job: Job) -> tuple[Source, float]:
@@ -104,7 +130,7 @@ def _generate_all(job: Job, source: Source, emit: Emit) -> float | None:
             sample = write_sample(job, index, done.output, done if timed else None)
             del done  # a video of ours must not lie in memory beside the next generation
             emit({"event": "sample", "sample": sample.to_json()})
-    if generation.clock is not None and job.device.partition(":")[0] == "cpu":
+    if generation.clock is not None:
         emit({"event": "traced", **generation.traced("the traced generation", *first)})
     # Last, since an engine or a server may have told more with every video.
     provided = provides(job.model) & source.provides
@@ -166,17 +192,26 @@ class Generation:
         return {"hooked": self.clock is not None, "idle_power": self.idle, "facts": facts}
 
     def traced(self, phase: str, prompt: Prompt, seed: int) -> dict[str, Json]:
-        """The CPU allocator's peaks of one untimed generation; None where the profile failed."""
+        """One untimed generation: what left each component, and the CPU allocator's peaks.
+
+        The peaks are None on another device, and where the profile failed.
+        """
+        busy = conditions(self.job.device)
+        tracer = Tracer(self.source.pipeline)  # type: ignore[attr-defined]
 
         def generate() -> None:
-            with blame_model(self.job, name_phase(phase, prompt, seed)):
+            with blame_model(self.job, name_phase(phase, prompt, seed)), tracer:
                 self.source.generate(prompt, seed, self.job.workload.call)
 
-        try:
-            peak, stages = cpu_allocator_peaks(generate, self.clock)
-        except Unmeasured:
-            return {"cpu_peak": None, "cpu_stages": {}}
-        return {"cpu_peak": peak, "cpu_stages": stages}
+        peak: int | None = None
+        stages: dict[str, int] = {}
+        if self.job.device.partition(":")[0] != "cpu":
+            generate()
+        else:
+            with suppress(Unmeasured):
+                peak, stages = cpu_allocator_peaks(generate, self.clock)
+        trace = replace(tracer.trace(sample_key(prompt.id, seed)), conditions=busy)
+        return {"cpu_peak": peak, "cpu_stages": stages, "trace": trace.to_json()}
 
 
 def _concurrently(job: Job, source: Any, emit: Emit) -> float:

@@ -29,11 +29,13 @@ class Group:
 
     The child gets two more arguments, the numbers of inherited pipes: it writes events to the
     first; the second brings it lines (`send`), and ends when this process does. Its output goes to
-    ``log``. After the block every process of the group is killed and the child reaped, whatever
-    happened.
+    ``log``, and ``cwd`` is its folder. After the block every process of the group is killed and the
+    child reaped, whatever happened.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: str | None = None
+    ) -> None:
         self.log = log
         self.code: int | None = None
         """The exit status, or minus the signal; None while the child runs."""
@@ -43,6 +45,7 @@ class Group:
         self.rss_floor = 0
         """This process's own peak, which the child's starts from: only more is the child's."""
         self._command = command
+        self._cwd = cwd
         self._env = {**os.environ, **env}
 
     def __enter__(self) -> Self:
@@ -56,6 +59,7 @@ class Group:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=self._env,
+                    cwd=self._cwd,
                     pass_fds=(events, alive),
                     start_new_session=True,
                 )

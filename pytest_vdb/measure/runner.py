@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from pytest_vdb.models.sources import provides
 from pytest_vdb.records import Json, ModelSpec, Prompt, Record, Run, Sample, Workload
+from pytest_vdb.traces import Trace, weighed
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all) after every finished sample."""
@@ -19,7 +20,11 @@ class Job(Record):
     """One workload of one model, where it runs and where its samples go.
 
     ``folder`` receives frames and latents; ``timeout`` (seconds) limits the load and each
-    generation apart; ``path`` is the ``sys.path`` of the repository under test, for a child.
+    generation apart; ``path`` is the ``sys.path`` of the repository under test, for a child, and
+    ``late`` what comes after everything else.
+    ``block`` asks for timed generations of the first (prompt, seed) alone: at least one, more for
+    `execute.BLOCK_SECONDS`; nothing is kept, nothing is traced, and the first call is the caller's
+    to throw away.
     """
 
     model: ModelSpec
@@ -28,12 +33,14 @@ class Job(Record):
     device: str = "cpu"
     timeout: float | None = None
     path: tuple[str, ...] = ()
+    block: bool = False
+    late: tuple[str, ...] = ()
 
     @property
     def loading(self) -> str:
         """What decides whether two jobs can share one loaded model, as one text."""
         model = replace(self.model, call={}).to_json()
-        return json.dumps([model, self.device, self.path], sort_keys=True)
+        return json.dumps([model, self.device, self.path, self.late], sort_keys=True)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
@@ -44,6 +51,8 @@ class Job(Record):
             device=data["device"],
             timeout=data["timeout"],
             path=tuple(data["path"]),
+            block=data["block"],
+            late=tuple(data["late"]),
         )
 
 
@@ -74,7 +83,8 @@ class Tally:
 
     An event is a JSON-able dict: ``{"event": "loaded", "seconds"}``, ``{"event": "warm",
     "seconds"}``, ``{"event": "source", ...}`` (fields of `Run` that the loaded source decides),
-    ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak", "cpu_stages"}``,
+    ``{"event": "code", "facts"}`` (which code runs, `code.loaded`),
+    ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak", "cpu_stages", "trace"}``,
     ``{"event": "done", "throughput"}``. Others say that something goes on and change nothing.
     """
 
@@ -86,6 +96,7 @@ class Tally:
     first_call: float | None = None
     cpu_peak: int | None = None
     cpu_stages: dict[str, int] = field(default_factory=dict)
+    trace: Trace | None = None
     provides: frozenset[str] = frozenset()
     hooked: bool = False
     idle_power: dict[str, float] = field(default_factory=dict)
@@ -102,7 +113,10 @@ class Tally:
                 self.load, self.loaded = event["seconds"], True
             case "source":
                 self.provides, self.hooked = frozenset(event["provides"]), event["hooked"]
-                self.idle_power, self.facts = event["idle_power"], event["facts"]
+                self.idle_power = event["idle_power"]
+                self.facts |= event["facts"]
+            case "code":
+                self.facts |= event["facts"]
             case "warm":
                 self.first_call, self.warmed = event["seconds"], True
             case "sample":
@@ -111,6 +125,7 @@ class Tally:
                     self.progress(len(self.samples), len(self.job.workload.jobs))
             case "traced":
                 self.cpu_peak, self.cpu_stages = event["cpu_peak"], event["cpu_stages"]
+                self.trace = Trace.from_json(event["trace"])
             case "done":
                 self.done, self.throughput = True, event["throughput"]
 
@@ -150,6 +165,7 @@ class Tally:
             first_call=None if self.warm else self.first_call,
             cpu_peak=self.cpu_peak,
             cpu_stages=self.cpu_stages,
+            trace=self.trace and weighed(self.trace, self.samples, self.cpu_stages),
             provides=self.provides,
             hooked=self.hooked,
             idle_power=self.idle_power,

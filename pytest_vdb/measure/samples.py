@@ -86,6 +86,18 @@ def write_sample(job: Job, index: int, output: Output, done: Done | None) -> Sam
     )
 
 
+def unkept_sample(prompt: str, seed: int, done: Done) -> Sample:
+    """What one generation cost, without its video."""
+    return Sample(
+        prompt=prompt,
+        seed=seed,
+        frames="",
+        frames_sha256="",
+        shape=(0, 0, 0, 3),
+        **_measured(done.output, done),
+    )
+
+
 def _measured(output: Output, done: Done) -> dict[str, Any]:
     """The fields of a sample that say what it cost."""
     return {

@@ -119,6 +119,23 @@ class Lease:
         cores = ",".join(device.removeprefix("cpu") for device in self.devices)
         return {"CUDA_VISIBLE_DEVICES": "", **({CORES: cores} if cores else {}), **self._meet}
 
+    def halves(self) -> tuple[Lease, Lease]:
+        """The first and the second half of the devices, for two processes that share this lease.
+
+        They are held as long as this one is. Raises ValueError for an odd number.
+        """
+        if len(self.devices) % 2:
+            raise ValueError(f"{len(self.devices)} devices have no halves")
+        middle = len(self.devices) // 2
+        parts = []
+        for devices in (self.devices[:middle], self.devices[middle:]):
+            part = Lease(len(devices), kind=self.kind, folder=self._folder)
+            part.devices = devices
+            if len(devices) > 1:
+                part._meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.ports(1)[0])}
+            parts.append(part)
+        return parts[0], parts[1]
+
     def __enter__(self) -> Self:
         if self.count == 0:
             return self

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
-from pytest_vdb.report import rows
+from pytest_vdb.report import attribution, edits, proof, rows
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
@@ -40,7 +40,17 @@ def write(reporter: Any, results: Results) -> None:
         reporter.write(_table(measured, reporter._tw.fullwidth, reporter._tw.hasmarkup))
     for note in _notes(measured):
         reporter.line(plain(note), yellow=True)
+    for line in _out_of_reach(measured):
+        reporter.line(plain(line), yellow=True)
+    for line in edits.told(results.edits):
+        reporter.line(plain(line), red=True, bold=True)
+    for line in _reviewed(measured, honoured=results.session.settings.honour_accepted):
+        reporter.line(plain(line), cyan=True)
     reporter.line(_counts(results, [verdict for _, _, verdict in measured]))
+    for line in _beside(results):
+        reporter.line(plain(line))
+    for line in attribution.lines(results.tests):
+        reporter.line(plain(line))
     reporter.line(_cost(results))
     for path in results.written:
         reporter.line(f"updated {results.session.settings.baselines}/{path}")
@@ -50,6 +60,8 @@ def write(reporter: Any, results: Results) -> None:
         reporter.line(note, yellow=True)
     for trouble in results.trouble:
         reporter.line(trouble, red=True)
+    if any("prove" in test for test in results.tests):
+        proof.write(reporter, results.tests, results.proof)
 
 
 def _parse(entry: dict[str, Json]) -> tuple[Measurement, Verdict]:
@@ -133,6 +145,8 @@ def _notes(measured: Measured) -> list[str]:
     for test, m, verdict in measured:
         if test["outcome"] != "passed":
             continue
+        if verdict.against:
+            notes.setdefault(f"NEAR MACHINE: held to {verdict.against}", []).append(m.name)
         if verdict.state is State.NO_BASELINE:
             notes.setdefault(f"{verdict.state}: {verdict.reason}", []).append(m.name)
         elif verdict.state is State.INCONCLUSIVE:
@@ -141,6 +155,39 @@ def _notes(measured: Measured) -> list[str]:
         f"{note} ({', '.join(dict.fromkeys(names))})" if names else note
         for note, names in notes.items()
     ]
+
+
+def _out_of_reach(measured: Measured) -> list[str]:
+    """Tolerances below what this run can tell apart, a line a measurement and tolerance."""
+    lines: dict[tuple[str, str | None], str] = {}
+    for test, m, verdict in measured:
+        if verdict.resolves is not None:
+            todo = "vdb calibrate measures this machine, --vdb-against asks the base beside it"
+            if m.kind is Kind.SCORE:
+                todo = "more prompts tell more"
+            elif test.get("beside"):
+                todo = "an idle machine, or --vdb-ab-processes=8, tells more"
+            lines[m.name, verdict.tolerance] = (
+                f"{m.name}: tolerance {verdict.tolerance} is below what this run tells apart "
+                f"({verdict.resolves}): {todo}; or widen it"
+            )
+    return list(lines.values())
+
+
+def _reviewed(measured: Measured, *, honoured: bool) -> list[str]:
+    """Whatever passed by a person's word, and what would by a flag's."""
+    lines = []
+    waiting: dict[str, list[str]] = {}
+    for test, m, verdict in measured:
+        if verdict.state in (State.ACCEPTED, State.NEW):
+            by = f" [{verdict.accepted}]" if verdict.accepted else ""
+            lines.append(f"{_short(test)}: {rows.sentence(m, verdict)}{by}")
+        elif verdict.accepted and not honoured:
+            waiting.setdefault(verdict.accepted, []).append(m.name)
+    for file, names in waiting.items():
+        listed = ", ".join(dict.fromkeys(names))
+        lines.append(f"{file} accepts {listed}: --vdb-honour-accepted honours it")
+    return lines
 
 
 def _counts(results: Results, verdicts: list[Verdict]) -> str:
@@ -155,11 +202,34 @@ def _counts(results: Results, verdicts: list[Verdict]) -> str:
     return f"{len(verdicts)} measurements: {named or 'none'}{expected}"
 
 
+def _beside(results: Results) -> list[str]:
+    """What ran side by side, what it took, and how the code of the two sides differs."""
+    lines = []
+    for trial in {
+        t["beside"]["model"]: t["beside"] for t in results.tests if t.get("beside")
+    }.values():
+        lines.append(
+            f"{trial['model']} beside {trial['base']}: {_several(trial['pairs'], 'process pair')}, "
+            f"{trial['loads']} loads, {trial['seconds']:.0f} s"
+        )
+        base, ours = trial["code"].get("base", {}), trial["code"].get("candidate", {})
+        for name in sorted({*base, *ours}):
+            if base.get(name) != ours.get(name):
+                lines.append(f"  {name}: {base.get(name, '–')} against {ours.get(name, '–')}")
+    return lines
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def _cost(results: Results) -> str:
     total = sum(results.seconds.values()) or 1.0
-    words = {"load": "loading", "generate": "generating", "metrics": "metrics", "plugin": "plugin"}
+    words = {"load": "loading", "generate": "generating", "beside": "side by side"}
     parts = [
-        f"{words[phase]} {seconds:.{0 if seconds >= 10 else 1}f} s ({seconds / total:.1%})"
+        f"{words.get(phase, phase)} {seconds:.{0 if seconds >= 10 else 1}f} s "
+        f"({seconds / total:.1%})"
         for phase, seconds in results.seconds.items()
+        if seconds or phase != "beside"
     ]
     return "time: " + ", ".join(parts)

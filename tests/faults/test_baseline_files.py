@@ -2,11 +2,15 @@
 
 import json
 import resource
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from pytest_vdb import cli
 from pytest_vdb.baseline import schema, update
 from pytest_vdb.baseline.store import Store, write_atomically
 from pytest_vdb.errors import BaselineError, BaselineWriteError
@@ -45,6 +49,7 @@ def apply(root, *updates, date="2026-01-01", mode="missing"):
         ('{"schema": 1, "mod', "is corrupt .* git checkout"),
         ("", "is corrupt"),
         ("[]", "schema None, of an older"),
+        ('{"schema": true}', "schema True, of an older"),
         ('{"schema": 0}', "schema 0, of an older pytest-vdb.*--vdb-update"),
         ('{"schema": 99}', "schema 99, of a newer pytest-vdb.*upgrade"),
         ('{"schema": 1, "model": "m"}', "is corrupt"),
@@ -112,6 +117,7 @@ def tampered(root, where, value):
         ((*BASELINE, "sessions"), {}, "one of its workload's sessions"),
         ((*BASELINE, "sessions", DAY, "commit"), 5, "5 is not a text"),
         ((*BASELINE, "sessions", DAY, "facts"), [], "is not an object"),
+        ((*BASELINE, "sessions", DAY, "source"), "mine", "'mine' is not base or change"),
         ((*BASELINE, "media"), None, "None is not an object, in .*media"),
         (MEDIA, None, "None is not an object"),
         (MEDIA, {"video": "cd" * 32}, "is not media with 'frames'"),
@@ -200,3 +206,74 @@ def test_a_missing_or_altered_medium_is_named(tmp_path):
     path.write_bytes(b"other")
     with pytest.raises(BaselineError, match="does not match its name"):
         store.blob("ab" * 32)
+
+
+UPDATER = """
+import os, sys, time
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from test_baseline_files import apply, contribution
+root, name, sessions, hang = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+if hang:
+    fsync = os.fsync
+    def stuck(handle):  # half of the file is on disk, and the disk is busy
+        size = os.fstat(handle).st_size
+        os.ftruncate(handle, size // 2)
+        print("writing", flush=True)
+        time.sleep(600)
+    os.fsync = stuck
+print("ready", flush=True)
+sys.stdin.readline()
+for day in range(sessions):
+    one = contribution(name, float(day), test=f"test_{{name}}")
+    apply(root, one, date=f"2026-01-{{day + 1:02}} {{name}}", mode="all")
+"""
+
+
+def updater(root, name, sessions=1, *, hang=False):
+    """A process of its own that updates the baseline below ``root`` when it gets a line."""
+    code = UPDATER.format(folder=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, str(root), name, str(sessions), "hang" if hang else ""]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(*processes):
+    for process in processes:
+        process.stdin.write("\n")
+
+
+def test_two_processes_at_once_lose_no_session_of_each_other(tmp_path):
+    both = [updater(tmp_path, name, sessions=5) for name in ("sharpness", "flicker")]
+    go(*both)
+    assert [process.wait(60) for process in both] == [0, 0]
+    file = schema.read(tmp_path / "m/e/test_f.json")
+    (baseline,) = file.workloads.values()
+    assert sorted(file.tests) == ["test_flicker", "test_sharpness"]
+    for name, stored in baseline.measurements.items():
+        assert list(stored.sessions) == [f"2026-01-{day:02} {name}" for day in range(1, 6)]
+
+
+def test_a_kill_in_the_middle_of_an_update_loses_nothing(tmp_path):
+    apply(tmp_path, contribution())
+    path = tmp_path / "m/e/test_f.json"
+    before = path.read_bytes()
+    victim = updater(tmp_path, "flicker", hang=True)
+    go(victim)
+    assert victim.stdout.readline() == "writing\n"
+    waiting = updater(tmp_path, "latency")  # for the lock that the victim holds
+    go(waiting)
+    victim.kill()
+    victim.wait(10)
+    assert waiting.wait(60) == 0
+    (baseline,) = schema.read(path).workloads.values()
+    assert sorted(baseline.measurements) == ["latency", "sharpness"]
+    assert json.loads(before)["workloads"].keys() == schema.read(path).workloads.keys()
+    (draft,) = path.parent.glob(".test_f.json.*")
+    with pytest.raises(ValueError, match=r"."):
+        json.loads(draft.read_text())
+    assert cli.main(["prune", str(tmp_path)]) == 0
+    assert [p.name for p in path.parent.iterdir()] == ["test_f.json"]

@@ -67,7 +67,7 @@ def test_a_full_disk_while_updating_loses_nothing(tmp_path):
     assert (kept / "code").read_text() == "1"
     assert (kept / "leftovers").read_text() == ""
     (small,) = (kept / "tiny-wan").glob("*/small.json")
-    assert json.loads(small.read_text())["schema"] == 1
+    assert json.loads(small.read_text())["schema"] == 2
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["exit"] == 1
     assert [t["outcome"] for t in run["tests"]] == ["passed", "passed"]

@@ -49,6 +49,7 @@ def _heavy_modules() -> None:
     import scipy.stats  # noqa: F401
 
     import pytest_vdb.baseline.media
+    import pytest_vdb.beside
     import pytest_vdb.gate.rules
     import pytest_vdb.measure.child
     import pytest_vdb.measure.inprocess
@@ -180,3 +181,27 @@ def kept() -> Kept:
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kept: Kept) -> Suite:
     monkeypatch.delenv("CI", raising=False)
     return Suite(pytester, kept)
+
+
+@pytest.fixture
+def draw() -> Any:
+    """Write two recorded clips of a drifting texture; ``noise`` (grey levels) has them flicker."""
+    import numpy as np
+
+    from pytest_vdb.models.clips import write_webp
+
+    def write(folder: Path, noise: float = 0.0) -> None:
+        folder.mkdir(exist_ok=True)
+        random = np.random.default_rng(0)
+        lines = []
+        for prompt in ("a red fox", "a blue boat"):
+            picture = random.integers(60, 190, (8, 8, 3)).repeat(8, 0).repeat(8, 1)
+            frames = np.stack([np.roll(picture, step, axis=1) for step in range(5)])
+            frames = frames + noise * random.standard_normal((5, 1, 1, 1))
+            name = f"{prompt.replace(' ', '-')}.webp"
+            write_webp(folder / name, frames.clip(0, 255).astype(np.uint8), 8, lossless=True)
+            entry = {"file": name, "prompt": prompt, "num_frames": 5, "height": 64, "width": 64}
+            lines.append(json.dumps({**entry, "model": "ours"}))
+        (folder / "prompts.jsonl").write_text("\n".join(lines) + "\n")
+
+    return write

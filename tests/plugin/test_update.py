@@ -87,7 +87,13 @@ def test_media_are_stored_by_their_hash(suite):
     (path,) = suite.baselines
     (workload,) = json.loads(path.read_text())["workloads"].values()
     names = {f.stem for f in (suite.root / "baselines/media").rglob("*.*")}
-    wanted = {roles[r] for roles in workload["media"].values() for r in ("video", "latent")}
+    media = workload["media"]
+    wanted = {roles[r] for roles in media.values() for r in ("video", "latent")}
+    wanted |= {roles["trace"] for roles in media.values() if "trace" in roles}
+    assert [sorted(roles) for roles in media.values()] == [
+        ["frames", "latent", "trace", "video"],  # the first sample's generation was traced
+        ["frames", "latent", "video"],
+    ]
     assert names == wanted
 
 

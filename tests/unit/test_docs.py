@@ -72,6 +72,7 @@ def test_every_option_has_a_row_with_its_default(option: Option) -> None:
 def test_no_row_is_about_an_option_that_is_gone() -> None:
     text = (DOCS / "reference.md").read_text(encoding="utf-8")
     known = {"--" + option.dest.replace("_", "-") for option in OPTIONS if not option.ini_only}
+    known |= {f"--vdb-{option.alias}" for option in OPTIONS if option.alias}
     for page in PAGES:
         for flag in re.findall(r"(?<![\w-])--vdb-[a-z-]+[a-z]", page.read_text(encoding="utf-8")):
             assert flag in known, f"{page.name} names {flag}"
@@ -87,13 +88,16 @@ def test_every_marker_argument_is_described() -> None:
     assert all(f"`{name}`" in text for name in marker.CALL_ARGUMENTS)
 
 
+WHERE = {"cpu": " on a CPU", "reported": ", reported", "beside": " with a base"}
+
+
 def test_every_state_and_default_tolerance_is_described() -> None:
     text = (DOCS / "verdicts.md").read_text(encoding="utf-8")
     for state in State:
         assert re.search(rf"^\|.*\b{state}\b", text, flags=re.MULTILINE), state
     for name, value in policy.DEFAULTS.items():
         measurement, _, where = name.partition("@")
-        cell = f"`{measurement}`" + {"cpu": " on a CPU", "reported": ", reported"}.get(where, "")
+        cell = f"`{measurement}`" + WHERE.get(where, "")
         cell = "every score" if name == "score" else cell
         assert row("verdicts.md", 0, cell)[1] == f"`{value}`"
 

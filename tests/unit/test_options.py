@@ -3,8 +3,9 @@ from dataclasses import fields
 import pytest
 
 from pytest_vdb.errors import BadSetting
+from pytest_vdb.flags import OPTIONS, device, duration, literal
 from pytest_vdb.marker import marker_layer
-from pytest_vdb.options import OPTIONS, Settings, device, duration, literal
+from pytest_vdb.options import Settings
 
 
 def mark(**kwargs):

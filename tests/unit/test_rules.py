@@ -1,10 +1,23 @@
 """The gate's rules on numbers. Error rates over many suites are a study of their own."""
 
+import math
+
 import numpy as np
 import pytest
 
 from pytest_vdb.gate.policy import Consequences, Tolerance, tolerance_for
-from pytest_vdb.gate.rules import fastest_half, latency_screen, paired, peak_memory
+from pytest_vdb.gate.rules import (
+    block_ratios,
+    fastest_half,
+    interleaved,
+    kid_changes,
+    latency_screen,
+    live_modes,
+    paired,
+    peak_memory,
+    swap_test,
+)
+from pytest_vdb.gate.rules.common import p_value
 from pytest_vdb.records import Kind, State, Verdict
 
 PERCENT = Tolerance(0.05)
@@ -80,10 +93,9 @@ def test_a_sample_without_a_partner_is_unmeasured():
 
 
 def test_a_baseline_of_zero_has_no_percent():
-    assert judge(np.ones(9), np.zeros(9)).state is State.UNMEASURED
-    assert (
-        judge(np.ones(9), np.zeros(9), tolerance=Tolerance(0.1, False)).state is State.IMPROVEMENT
-    )
+    twos, zeros = np.full(9, 2.0), np.zeros(9)
+    assert judge(twos, zeros).state is State.UNMEASURED
+    assert judge(twos, zeros, tolerance=Tolerance(0.1, False)).state is State.IMPROVEMENT
 
 
 @pytest.mark.parametrize(
@@ -97,17 +109,111 @@ def test_a_baseline_of_zero_has_no_percent():
 )
 def test_peak_memory_is_exact(new, state):
     mib = 2**20
-    assert peak_memory([new * mib], [[100 * mib]], tolerance=Tolerance(0.01)).state is state
+    verdict = peak_memory({"p/0": new * mib}, [{"p/0": 100 * mib}], tolerance=Tolerance(0.01))
+    assert verdict.state is state
 
 
-def test_one_calm_sample_excuses_a_peak():
-    base = [[10 * 2**30]]
-    new = [10 * 2**30, 12 * 2**30]
-    assert peak_memory(new, base, tolerance=Tolerance(0.01)).state is State.PASS
+def test_a_leak_does_not_hide_behind_a_calm_first_sample():
+    base = [{f"p{i}/0": 10.0 * 2**30 for i in range(4)}]
+    one = base[0] | {"p3/0": 12.0 * 2**30}
+    most = base[0] | {f"p{i}/0": (10.0 + i) * 2**30 for i in range(4)}
+    verdict = peak_memory(one, base, tolerance=Tolerance(0.01))
+    assert verdict.state is State.INCONCLUSIVE
+    assert "1 of 4 samples" in verdict.reason
+    assert "p3/0" in verdict.reason
+    assert peak_memory(most, base, tolerance=Tolerance(0.01)).state is State.REGRESSION
+
+
+def test_a_large_sample_lends_its_peak_to_no_other():
+    base = [{"small/0": 1.0 * 2**30, "large/0": 9.0 * 2**30}]
+    new = {"small/0": 8.0 * 2**30, "large/0": 9.5 * 2**30}
+    assert peak_memory(new, base, tolerance=Tolerance(0.01)).state is State.REGRESSION
 
 
 def test_memory_of_zero_never_measured():
-    assert peak_memory([5.0], [[0.0]], tolerance=PERCENT).state is State.UNMEASURED
+    verdict = peak_memory({"p/0": 5.0}, [{"p/0": 0.0}], tolerance=PERCENT)
+    assert verdict.state is State.UNMEASURED
+
+
+def test_pass_and_fail_are_judged_exactly():
+    base = np.ones(40)
+    new = base.copy()
+    new[:10] = 0  # 10 fell, none rose: p = 2^-10, which 200 metrics together do not convict
+    assert judge(new, base).state is State.INCONCLUSIVE
+    new[:20] = 0
+    assert judge(new, base).state is State.REGRESSION
+    few = np.ones(9)  # too few for the guard, whatever they say: 9 of 9 convict all the same
+    assert judge(few * 0, few).state is State.REGRESSION
+    assert judge(np.r_[0, 0, few[2:]], few).state is State.INCONCLUSIVE
+    mixed = np.r_[np.zeros(10), np.ones(30)]
+    assert judge(mixed[::-1], mixed).state is State.INCONCLUSIVE  # 10 fell, 10 rose
+
+
+def test_sessions_of_one_level_are_one_mode():
+    assert live_modes([1.0, 1.1, 0.95, 1.05], ["a", "b", "c", "d"], 0.2) == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("levels", "commits", "modes"),
+    [
+        ([1.0, 1.0, 2.0, 2.0], "abcd", [[2, 3]]),  # the code changed: no way back
+        ([1.0, 1.0, 1.0, 2.0], "abcd", [[3]]),
+        ([1.0, 2.0, 1.0, 2.0], "abcd", [[1, 3], [0, 2]]),  # it comes and goes
+        ([1.0, 2.0], "aa", [[1], [0]]),  # the same code did both
+    ],
+)
+def test_a_mode_counts_where_it_recurs(levels, commits, modes):
+    assert live_modes(levels, list(commits), 0.5) == modes
+
+
+SIDE_BY_SIDE = {"level": 2.0, "tolerance": PERCENT, "guard_m": 200}
+
+
+@pytest.mark.parametrize(
+    ("slower", "state"),
+    [(0, State.PASS), (0.05, State.INCONCLUSIVE), (0.1, State.REGRESSION), (-0.12, "faster")],
+)
+def test_side_by_side(slower, state):
+    pairs = [[math.log1p(slower) + wobble] * 5 for wobble in (-0.005, 0.0, 0.005)]
+    verdict = interleaved(pairs, **SIDE_BY_SIDE)
+    assert verdict.state is (State.IMPROVEMENT if state == "faster" else state)
+    assert verdict.effect == pytest.approx(slower)
+    assert "3 process pairs" in verdict.reason
+    assert verdict.baseline == 2.0
+
+
+def test_pairs_that_differ_widely_convict_nobody():
+    assert (
+        interleaved([[0.0] * 5, [0.1] * 5, [0.2] * 5], **SIDE_BY_SIDE).state is State.INCONCLUSIVE
+    )
+
+
+def test_three_equal_pairs_know_no_more_than_processes_do():
+    verdict = interleaved([[0.0] * 5] * 3, **SIDE_BY_SIDE)
+    low, high = verdict.interval
+    assert high - low > 0.01  # as the assumed spread of processes has it, not 0
+    fine = interleaved([[0.0] * 5] * 3, **SIDE_BY_SIDE | {"tolerance": Tolerance(0.005)})
+    assert fine.state is State.INCONCLUSIVE
+    assert "a tolerance of" in fine.reason
+
+
+def test_blocks_that_scatter_widen_what_three_agreeing_pairs_seem_to_know():
+    calm = [[0.1] * 5] * 3
+    restless = [[-0.4, -0.2, 0.1, 0.3, 0.5]] * 3
+    assert interleaved(calm, **SIDE_BY_SIDE).state is State.REGRESSION
+    assert interleaved(restless, **SIDE_BY_SIDE).state is State.INCONCLUSIVE
+
+
+def test_one_disturbed_block_is_no_slowdown():
+    disturbed = [[0.0, 0.0, 3.0, 0.001, -0.001]] * 3
+    assert interleaved(disturbed, **SIDE_BY_SIDE).effect == pytest.approx(0, abs=1e-3)
+
+
+def test_side_by_side_of_a_rate_is_told_as_a_rate():
+    verdict = interleaved([block_ratios([1.0], [1.25])] * 3, rate=True, **SIDE_BY_SIDE)
+    assert verdict.state is State.REGRESSION
+    assert verdict.effect == pytest.approx(-0.2)
+    assert verdict.baseline == 0.5
 
 
 def test_latency_screen_clears_what_is_within_and_never_convicts_on_few_sessions():
@@ -180,3 +286,35 @@ def test_default_and_chosen_tolerances():
 )
 def test_what_each_state_does(state, kind, policy, does):
     assert Consequences(**policy).of(Verdict(State(state), ""), Kind(kind)) == does
+
+
+def test_a_swap_within_pairs_sees_what_a_pooled_permutation_does_not():
+    rng = np.random.default_rng(0)
+    prompts = rng.normal(size=(48, 16)) * 10  # what differs between prompts drowns all else
+    base = prompts + rng.normal(size=prompts.shape) * 0.1
+    again = prompts + rng.normal(size=prompts.shape) * 0.1
+    assert swap_test(again, base) > 0.05
+    assert swap_test(again + 0.1, base) < 0.01
+    assert swap_test(base, base) == 1.0
+    with pytest.raises(ValueError, match="do not pair"):
+        swap_test(base[:9], base)
+
+
+def test_kid_against_a_real_set_says_which_is_worse():
+    rng = np.random.default_rng(1)
+    real, base, noise = (rng.normal(size=(n, 8)) for n in (96, 64, 64))
+    changes = kid_changes(base + 0.5 * noise + 0.3, base, real)
+    assert changes.shape == (64,)
+    assert changes.mean() == pytest.approx(kid(base + 0.5 * noise + 0.3, real) - kid(base, real))
+    assert p_value(changes, 0.0, "greater") < 0.01
+    assert not kid_changes(base, base, real).any()
+
+
+def kid(rows, real):
+    """The unbiased estimate by its definition, for comparison."""
+    kernel = [
+        np.array([[(a @ b / 8 + 1) ** 3 for b in right] for a in left])
+        for left, right in ((rows, rows), (real, real), (rows, real))
+    ]
+    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernel[:2]]
+    return sum(own) - 2 * kernel[2].mean()

@@ -56,6 +56,13 @@ def test_a_series_compares_as_its_headline():
     assert not series(headline="mean") < 2.3
 
 
+def test_whole_numbers_become_floats():
+    data = (Value("p", 0, 2**30),)  # peaks are counted in bytes
+    peak = Series(Measurement("memory.peak", "B", "lower", Kind.MEMORY, "max", data))
+    assert isinstance(float(peak), float)
+    assert peak.max / 2 == 2**29
+
+
 def test_arithmetic_gives_plain_floats():
     s = series().median
     for value in (s + 1, 1 + s, s - 1, 1 - s, s * 2, 2 * s, s / 2, 2 / s, abs(s), -s, round(s, 1)):

@@ -1,0 +1,160 @@
+"""What a reviewed acceptance makes of a verdict: pure, and no looser than what was reviewed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_vdb.gate import FINE, StoredSession, judge
+from pytest_vdb.gate.policy import Tolerance
+from pytest_vdb.records import (
+    Acceptance,
+    Kind,
+    Measurement,
+    Missing,
+    State,
+    Verdict,
+    definition,
+)
+
+OPEN = (State.REGRESSION, State.NO_BASELINE, State.INCONCLUSIVE)
+"""Verdicts that an entry may be about.
+
+Who accepted a regression of 6 % accepted a run that cannot tell 6 % from the tolerance of 5 %.
+"""
+
+FLAG = "--vdb-honour-accepted"
+
+
+def reviewed(
+    measurement: Measurement,
+    verdict: Verdict,
+    entry: Acceptance,
+    file: str,
+    *,
+    honour: bool,
+    tolerance: Tolerance,
+    guard_m: int,
+) -> Verdict:
+    """``verdict`` as ``entry`` of ``file`` leaves it.
+
+    With ``honour``: ACCEPTED for REGRESSION and INCONCLUSIVE, NEW for NO_BASELINE, unless the
+    measurement is worse than the entry's. Without it the state stays, and the reason tells of the
+    entry. ``tolerance`` and ``guard_m`` are those of the verdict.
+    """
+    if verdict.state not in OPEN or not _about(measurement, verdict, entry):
+        return verdict
+    if not honour:
+        reason = f"{verdict.reason}; {file} has an entry for it, which {FLAG} honours"
+        return replace(verdict, reason=reason, accepted=file)
+    if measurement.kind is not Kind.DISTANCE and not entry.values:
+        reason = f"{verdict.reason}; the entry of {file} holds no values: accept it anew"
+        return replace(verdict, reason=reason, accepted=file)
+    by_rule = _against_accepted(measurement, entry, tolerance, guard_m)
+    if verdict.state is State.NO_BASELINE:
+        found = _new(verdict, by_rule, entry)
+    else:
+        found = _accepted(measurement, verdict, by_rule, entry)
+    return replace(found, accepted=file)
+
+
+def _about(measurement: Measurement, verdict: Verdict, entry: Acceptance) -> bool:
+    """Whether the two speak of the same: an entry without a comparison says nothing about one."""
+    if measurement.missing not in (None, Missing.NO_REFERENCE):
+        return False
+    if not measurement.missing and entry.provenance != definition(measurement.provenance):
+        return False
+    return verdict.state is State.NO_BASELINE or entry.state is State.REGRESSION
+
+
+def _against_accepted(
+    measurement: Measurement, entry: Acceptance, tolerance: Tolerance, guard_m: int
+) -> Verdict | None:
+    """The ordinary rule, with the accepted values as its baseline; none for a distance."""
+    if measurement.kind is Kind.DISTANCE:
+        return None
+    stored = StoredSession(entry.values, entry.commit, entry.date[:16])
+    return judge(measurement, [stored], tolerance=tolerance, guard_m=guard_m)
+
+
+def _new(verdict: Verdict, by_rule: Verdict | None, entry: Acceptance) -> Verdict:
+    if by_rule is None:
+        why = "a distance has nothing to be compared with yet"
+        return replace(verdict, state=State.NEW, reason=f"accepted ({entry.reason}); {why}")
+    if by_rule.state in FINE:
+        reason = f"accepted ({entry.reason}); against what was accepted: {by_rule.reason}"
+        return replace(by_rule, state=State.NEW, reason=reason)
+    if by_rule.state is State.REGRESSION:
+        return replace(by_rule, reason=f"worse than what was accepted: {by_rule.reason}")
+    return replace(by_rule, reason=f"against what was accepted: {by_rule.reason}")
+
+
+def _accepted(
+    measurement: Measurement, verdict: Verdict, by_rule: Verdict | None, entry: Acceptance
+) -> Verdict:
+    why = _void(measurement, verdict, entry) or _worse(measurement, verdict, by_rule, entry)
+    if why:
+        return replace(verdict, reason=f"{verdict.reason}; {why}")
+    reason = f"accepted ({entry.reason}); without that: {verdict.state}, {verdict.reason}"
+    return replace(verdict, state=State.ACCEPTED, reason=reason)
+
+
+def _void(measurement: Measurement, verdict: Verdict, entry: Acceptance) -> str:
+    """Why the entry no longer speaks of this baseline, or an empty string."""
+    if verdict.effect is None or verdict.baseline is None or verdict.relative != entry.relative:
+        return "its acceptance tells another kind of change; accept it anew"
+    assert entry.old is not None
+    tolerance = Tolerance.read_back(entry.tolerance or "0%")
+    slack = tolerance.value * (abs(entry.old) if tolerance.relative else 1)
+    if _sign(measurement) * (verdict.baseline - entry.old) > slack:
+        # It may hold the accepted change by now, and nobody accepted it twice.
+        moved = f"from {entry.old:.4g} to {verdict.baseline:.4g}"
+        return f"the baseline has moved {moved} since this was accepted; accept it anew"
+    return ""
+
+
+def _worse(
+    measurement: Measurement, verdict: Verdict, by_rule: Verdict | None, entry: Acceptance
+) -> str:
+    """Why this is worse than what was accepted, or an empty string.
+
+    Beyond the interval that was measured then; or, where values can be paired or are exact, a
+    regression from those values. A peak that only some samples exceed is one as well.
+    """
+    sign = _sign(measurement)
+    effect = _least(measurement, verdict)
+    if entry.interval is not None:
+        bound = max(entry.interval, key=lambda end: sign * end)
+        if sign * effect > sign * bound:
+            beyond = f"{_shown(effect, verdict)} is beyond {_shown(bound, verdict)}"
+            return f"worse than what was accepted: {beyond}"
+    if by_rule is None:
+        return ""
+    exact = measurement.kind is Kind.MEMORY
+    if by_rule.state is State.REGRESSION or (exact and by_rule.state not in FINE):
+        return f"worse than what was accepted: {by_rule.reason}"
+    if by_rule.state is State.UNMEASURED:
+        return f"what was accepted cannot be compared: {by_rule.reason}"
+    return ""
+
+
+def _least(measurement: Measurement, verdict: Verdict) -> float:
+    """The least change for the worse that the verdict speaks of.
+
+    Times differ from run to run, so of a conviction it is the near end of the interval: by the
+    effect alone, 13 of 100 reruns of an accepted commit were red in simulation, and so 1.4. What
+    could not be told is taken at its effect, or a wide interval would excuse it.
+    """
+    assert verdict.effect is not None
+    noisy = measurement.kind in (Kind.LATENCY, Kind.ENERGY) and verdict.state is State.REGRESSION
+    if not noisy or verdict.interval is None:
+        return verdict.effect
+    return min(verdict.interval, key=lambda end: _sign(measurement) * end)
+
+
+def _sign(measurement: Measurement) -> int:
+    """1 where a rise is for the worse."""
+    return 1 if measurement.direction == "lower" else -1
+
+
+def _shown(effect: float, verdict: Verdict) -> str:
+    return f"{100 * effect:+.1f}%" if verdict.relative else f"{effect:+.3g}"

@@ -1,0 +1,31 @@
+"""Baselines with more than one mode: an autotuner that picks one of two kernels, say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def live_modes(levels: Sequence[float], commits: Sequence[str], gap: float) -> list[list[int]]:
+    """Which stored sessions (indices, oldest first) belong together; the newest's mode comes first.
+
+    ``levels`` has a number a session, oldest first; sessions further apart than ``gap``, with
+    none between them, are of different modes. A change of the code also leaves two levels behind,
+    and the old one must not excuse a step back to it. So beside the newest session's mode only
+    those count that came back after another had been seen, or that were seen on a commit of
+    another mode's sessions.
+    """
+    modes: list[list[int]] = []
+    last = None
+    for index in sorted(range(len(levels)), key=lambda i: levels[i]):
+        if last is None or levels[index] - last > gap:
+            modes.append([])
+        modes[-1].append(index)
+        last = levels[index]
+    modes = sorted((sorted(mode) for mode in modes), key=lambda mode: -mode[-1])
+    return [mode for mode in modes if mode is modes[0] or _recurs(mode, modes, commits)]
+
+
+def _recurs(mode: list[int], modes: list[list[int]], commits: Sequence[str]) -> bool:
+    others = [index for other in modes if other is not mode for index in other]
+    shared = {commits[index] for index in mode} & {commits[index] for index in others}
+    return mode[-1] > min(others) or bool(shared)

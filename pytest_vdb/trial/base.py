@@ -1,0 +1,220 @@
+"""The base side of a comparison: where its code comes from, made ready to be run.
+
+``--vdb-against`` names a git ref, a folder, ``python:PATH`` or a requirement. A git ref is checked
+out beside the repository, once a commit; a requirement gets an environment of its own, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_vdb import gitrepo
+from pytest_vdb.errors import NoBase
+from pytest_vdb.gitrepo import commit, git, run, tail
+from pytest_vdb.places import cache_folder
+from pytest_vdb.records import ModelSpec
+
+REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w, -]+\])?\s*(==|>=|<=|~=|!=|<|>|@\s).+")
+
+
+@dataclass(frozen=True)
+class Side:
+    """How a child process runs one side.
+
+    ``path`` comes first on its ``sys.path`` and ``late`` last; ``python`` is its interpreter,
+    ``cwd`` the folder that it runs in (None: this process's), which stands for the candidate's
+    ``root``.
+    """
+
+    label: str
+    path: tuple[str, ...]
+    late: tuple[str, ...] = ()
+    python: str = sys.executable
+    commit: str = ""
+    cwd: str | None = None
+    root: str | None = None
+
+    def model(self, spec: ModelSpec) -> ModelSpec:
+        """``spec`` as this side has it: a folder of weights in the repository is the tree's own."""
+        if self.cwd is None or self.root is None or spec.source != "diffusers":
+            return spec
+        place = Path(spec.location).resolve()
+        if not place.is_dir() or not place.is_relative_to(self.root):
+            return spec
+        twin = Path(self.cwd, place.relative_to(self.root))
+        return replace(spec, location=str(twin)) if twin.is_dir() else spec
+
+
+def candidate(path: Sequence[str] | None = None) -> Side:
+    """The code under test: this process's own."""
+    return Side("candidate", tuple(sys.path if path is None else path))
+
+
+def prepare(base: str, root: Path, setup: str | None = None) -> Side:
+    """The side that ``base`` names, for the repository at ``root``.
+
+    ``setup`` is a shell command that is run once in a new checkout, for code that compiles. Raises
+    NoBase: no such ref, folder or interpreter, or a command that failed.
+    """
+    check(base, root)
+    if base.startswith("python:"):
+        return _interpreter(base.removeprefix("python:"), root)
+    if REQUIREMENT.fullmatch(base):
+        return _requirement(base, root)
+    folder = root / base
+    if folder.is_dir() and commit(root, base) is None:
+        return _tree(base, folder.resolve(), root, "")
+    return _checkout(base, root, setup)
+
+
+def check(base: str, root: Path) -> None:
+    """Raise NoBase for what `prepare` could not find, before anything is run."""
+    folder = root / base
+    if folder.is_dir() and folder.samefile(root):
+        raise NoBase(f"--vdb-against={base} is the candidate's own folder; name another, or a ref")
+    elsewhere = base.startswith("python:") or REQUIREMENT.fullmatch(base) or folder.is_dir()
+    if not elsewhere and commit(root, base) is None:
+        raise NoBase(_no_ref(base, root))
+
+
+# ------------------------------------------------------------------ a tree
+
+
+def _checkout(ref: str, root: Path, setup: str | None) -> Side:
+    sha = commit(root, ref)
+    if sha is None:
+        raise NoBase(_no_ref(ref, root))
+    top = gitrepo.top(root)
+    repository = hashlib.sha256(str(top).encode()).hexdigest()[:12]
+    tree = cache_folder() / "bases" / f"{top.name}-{repository}" / sha[:16]
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{tree}.lock"):
+        if not _is_at(tree, sha):
+            shutil.rmtree(tree, ignore_errors=True)
+            # Its own repository on this one's objects: nothing is written into the user's.
+            git(root, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(tree))
+            git(tree, "checkout", "--quiet", "--detach", sha)
+        if setup:
+            _set_up(tree, setup)
+    below = root.resolve().relative_to(top.resolve())
+    return _tree(f"{ref} ({sha[:8]})", tree / below, root, sha)
+
+
+def _tree(label: str, tree: Path, root: Path, commit: str) -> Side:
+    """A side whose code lies in ``tree`` as the candidate's lies in ``root``."""
+    path = [str(tree)]
+    for entry in map(Path, _sources()):
+        if not entry.is_relative_to(root):
+            path.append(str(entry))
+        elif (twin := tree / entry.relative_to(root)).is_dir():
+            path.append(str(twin))
+    if (tree / "src").is_dir():
+        path.insert(1, str(tree / "src"))
+    return Side(
+        label, tuple(dict.fromkeys(path)), commit=commit, cwd=str(tree), root=str(root.resolve())
+    )
+
+
+def _sources() -> list[str]:
+    """What of ``sys.path`` is neither installed nor Python's own."""
+    own = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    places = [str(Path(entry).resolve()) for entry in sys.path if entry]
+    return [
+        place
+        for place in dict.fromkeys(places)
+        if Path(place).is_dir()
+        and not {"site-packages", "dist-packages", "lib-dynload"} & set(Path(place).parts)
+        and place not in own
+    ]
+
+
+def _is_at(tree: Path, commit: str) -> bool:
+    """Whether ``tree`` is a whole checkout of ``commit``: a kill may have left half of one."""
+    if not (tree / ".git").is_dir():
+        return False
+    try:
+        changed = git(tree, "status", "--porcelain", "--untracked-files=no")
+        return git(tree, "rev-parse", "HEAD") == commit and not changed
+    except NoBase:
+        return False
+
+
+def _set_up(tree: Path, command: str) -> None:
+    done = Path(f"{tree}.{hashlib.sha256(command.encode()).hexdigest()[:8]}.setup")
+    if done.exists():
+        return
+    result = subprocess.run(
+        command, shell=True, cwd=tree, capture_output=True, text=True, errors="replace"
+    )
+    if result.returncode:
+        raise NoBase(
+            f"--vdb-base-setup {command!r} failed in {tree} with status {result.returncode}; "
+            f"its last lines:{tail(result.stdout + result.stderr)}"
+        )
+    done.touch()
+
+
+def _no_ref(ref: str, root: Path) -> str:
+    instead = (
+        "name a folder, python:PATH of another environment, or a requirement such as "
+        "diffusers==0.41.0"
+    )
+    return gitrepo.no_ref("--vdb-against", ref, root, instead=instead, kind="ref or folder")
+
+
+# ------------------------------------------------------------------ another environment
+
+
+def _interpreter(path: str, root: Path) -> Side:
+    """``python:PATH``: an interpreter, or the folder of a virtual environment."""
+    place = (root / Path(path).expanduser()).absolute()  # a link to it is what makes a venv
+    found = next((p for p in (place, place / "bin" / "python") if p.is_file()), None)
+    if found is None:
+        raise NoBase(
+            f"--vdb-against=python:{path}: no interpreter at {place} or {place}/bin/python"
+        )
+    says = "import torch, pytest, numpy, filelock; print(torch.__version__)"
+    try:
+        run([str(found), "-c", says])
+    except NoBase as error:
+        raise NoBase(
+            f"--vdb-against=python:{path}: install there what the model and pytest-vdb need; "
+            f"{error}"
+        ) from None
+    # What that environment has installed comes before this checkout, which it may need all the same
+    return Side(f"python:{path}", (), late=tuple(_sources()), python=str(found))
+
+
+def _requirement(requirement: str, root: Path) -> Side:
+    """An environment on top of this one, in which ``requirement`` and what it asks for differ."""
+    told = [requirement, sys.prefix, sys.version]
+    name = re.sub(r"[^\w.=-]+", "_", requirement)[:40]
+    folder = cache_folder() / "environments" / f"{name}-{_digest(told)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    python, ready = folder / "bin" / "python", folder / "ready"
+    with FileLock(f"{folder}.lock"):
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            venv.create(folder)
+            below = sysconfig.get_path("purelib", vars={"base": str(folder)})
+            packages = [entry for entry in sys.path if "site-packages" in Path(entry).parts]
+            lines = [f"import site; site.addsitedir({entry!r})" for entry in packages]
+            Path(below, "_parent.pth").write_text("\n".join(lines) + "\n")
+            run([str(python), "-m", "pip", "install", "--quiet", requirement])
+            ready.touch()
+    return Side(requirement, tuple(_sources()), python=str(python))
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

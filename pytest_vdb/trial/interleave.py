@@ -1,0 +1,253 @@
+"""Base and candidate side by side: pairs of processes that take turns in short blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from pytest_vdb.errors import NoBase, OutOfMemory, VdbError
+from pytest_vdb.measure.child import ChildProcess
+from pytest_vdb.measure.code import STACK
+from pytest_vdb.measure.execute import BLOCK_SECONDS
+from pytest_vdb.measure.runner import Job
+from pytest_vdb.parallel.lease import Lease
+from pytest_vdb.records import Run, Sample
+from pytest_vdb.trial.base import Side
+
+STEPS = "num_inference_steps"
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What the blocks of one process of each side showed: a sample a block.
+
+    ``every`` holds the same runs, base first, with every generation of every block.
+    """
+
+    base: Run
+    candidate: Run
+    every: tuple[Run, ...] = ()
+
+
+@dataclass
+class Trial:
+    """One workload of one model on two sides; pairs of processes are added as they are asked for.
+
+    ``steps`` caps the denoise steps of a block: a run is then told as the median step times the
+    workload's own number, plus everything else. ``budget`` gives the seconds that are left for
+    side-by-side runs; ``announce`` hears what more pairs will take. A trial that fails keeps the
+    pairs that it has, and says why there are no more in ``failure``. ``same_code`` says that both
+    sides are meant to load the same code, as a calibration does.
+    """
+
+    job: Job
+    base: Side
+    candidate: Side
+    steps: int
+    expected: Run
+    budget: Callable[[], float | None] = lambda: None
+    announce: Callable[[str], None] = lambda line: None
+    same_code: bool = False
+    pairs: list[Pair] = field(default_factory=list)
+    failure: str = ""
+    loads: int = 0
+    seconds: float = 0.0
+    apart: bool = False
+    """Whether the sides did not fit on one lease, and have one each that they swap."""
+
+    def reach(self, count: int) -> bool:
+        """Whether there are ``count`` pairs, after running those that are missing."""
+        missing = count - len(self.pairs)
+        if missing <= 0 or self.failure:
+            return missing <= 0
+        estimate, left = self.estimate(missing), self.budget()
+        if left is not None and estimate > left:
+            self.failure = (
+                f"{missing} more process pairs beside {self.base.label} take about "
+                f"{minutes(estimate)}, and --vdb-budget leaves {minutes(left)}"
+            )
+            return False
+        self.announce(
+            f"{self.base.label} beside {self.job.model.name}: {2 * missing} loads, about "
+            f"{minutes(estimate)}"
+        )
+        start = time.monotonic()
+        try:
+            while len(self.pairs) < count:
+                self.pairs.append(self._pair(len(self.pairs)))
+        except NoBase:
+            raise
+        except VdbError as error:
+            self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            self.seconds += time.monotonic() - start
+        return not self.failure
+
+    def estimate(self, pairs: int) -> float:
+        """Seconds that ``pairs`` more take, by those before or else by the candidate's own run."""
+        if self.pairs:
+            return pairs * self.seconds / len(self.pairs)
+        from pytest_vdb.gate.rules.interleaved import BLOCKS
+
+        walls = [sample.wall for sample in self.expected.samples if sample.wall is not None]
+        each = median(walls) * self._share if walls else 0.0
+        block = max(each, BLOCK_SECONDS)
+        startup = 5.0 + (self.expected.load or 0.0)  # Python and its libraries, about
+        return pairs * 2 * (startup + (self.expected.first_call or each) + (BLOCKS + 1) * block)
+
+    @property
+    def code(self) -> dict[str, dict[str, str]]:
+        """Packages whose version or place differ, by side, once a pair has run."""
+        if not self.pairs:
+            return {}
+        sides = {"base": self.pairs[0].base, "candidate": self.pairs[0].candidate}
+        facts = {side: _code(run.facts) for side, run in sides.items()}
+        names = sorted({*facts["base"], *facts["candidate"]})
+        differ = [n for n in names if facts["base"].get(n) != facts["candidate"].get(n)]
+        kept = [n for n in names if n in differ or n in STACK]
+        return {side: {n: of[n] for n in kept if n in of} for side, of in facts.items()}
+
+    # ------------------------------------------------------------------ one pair
+
+    def _pair(self, index: int) -> Pair:
+        try:
+            pair = self._blocks(index)
+        except OutOfMemory:
+            if self.apart or not self._devices:
+                raise
+            self.apart = True
+            pair = self._blocks(index)
+        if not self.same_code:
+            check_code(self.base.label, _code(pair.base.facts), _code(pair.candidate.facts))
+        return pair
+
+    def _blocks(self, index: int) -> Pair:
+        """Two processes, loaded in turn, that generate block by block: AB BA AB …"""
+        from pytest_vdb.gate.rules.interleaved import BLOCKS
+
+        with ExitStack() as stack:
+            runners = self._runners(stack, index)
+            order = ("base", "candidate") if index % 2 == 0 else ("candidate", "base")
+            blocks: dict[str, list[Run]] = {"base": [], "candidate": []}
+            for block in range(BLOCKS + 1):
+                for side in order if block % 2 == 0 else order[::-1]:
+                    blocks[side].append(self._block(side, index, runners[side]))
+        timed = {side: (runs[0], runs[1:]) for side, runs in blocks.items()}  # after the warm-up
+        told = {side: self._told(*runs) for side, runs in timed.items()}
+        return Pair(**told, every=tuple(self._every(*runs) for runs in timed.values()))
+
+    def _block(self, side: str, index: int, runner: ChildProcess) -> Run:
+        of = self.base if side == "base" else self.candidate
+        call = self.job.workload.call
+        if self._share < 1:
+            call = {**call, STEPS: self.steps}
+        job = replace(
+            self.job,
+            model=of.model(self.job.model),
+            workload=replace(self.job.workload, call=call),
+            folder=str(Path(self.job.folder, f"beside-{index}-{side}")),
+            path=of.path,
+            late=of.late,
+            block=True,
+        )
+        loads = runner.loads
+        try:
+            return runner.run(job)
+        except VdbError as error:
+            raise type(error)(f"{of.label}: {error}") from None
+        finally:
+            self.loads += runner.loads - loads
+
+    def _runners(self, stack: ExitStack, index: int) -> dict[str, ChildProcess]:
+        """A runner a side: both on one lease, or on its halves, which they swap each time."""
+        kind = self.job.device.partition(":")[0]
+        count = self._devices * (2 if self.apart else 1)
+        lease = stack.enter_context(Lease(count, wait=WAIT, kind=kind))
+        parts = {"base": lease, "candidate": lease}
+        if self.apart:
+            halves = lease.halves()
+            first = index % 2
+            parts = {"base": halves[first], "candidate": halves[1 - first]}
+        env = environment(Path(self.job.folder, "plugin"))
+        runners = {}
+        for side, part in parts.items():
+            of = self.base if side == "base" else self.candidate
+            runner = ChildProcess(keep=True, python=of.python, env=env, cwd=of.cwd, lease=part)
+            runners[side] = stack.enter_context(closing(runner))
+        return runners
+
+    @property
+    def _devices(self) -> int:
+        return ChildProcess().count(self.job)
+
+    @property
+    def _share(self) -> float:
+        """The share of the workload's denoise steps that a block makes."""
+        asked = self.job.workload.call.get(STEPS)
+        return self.steps / asked if isinstance(asked, int) and asked > self.steps else 1.0
+
+    def _told(self, first: Run, blocks: list[Run]) -> Run:
+        """One run with the fastest generation of each block, told at the workload's own steps."""
+        fastest = [min(run.samples, key=lambda s: s.wall or 0.0) for run in blocks]
+        return self._at_steps(first, fastest)
+
+    def _every(self, first: Run, blocks: list[Run]) -> Run:
+        """One run with all generations of all blocks, told alike."""
+        return self._at_steps(first, [sample for run in blocks for sample in run.samples])
+
+    def _at_steps(self, first: Run, samples: list[Sample]) -> Run:
+        if self._share < 1:
+            samples = [at_steps(sample, self.job.workload.call[STEPS]) for sample in samples]
+        return replace(first, samples=tuple(samples), first_call=None)
+
+
+def check_code(label: str, base: Mapping[str, str], candidate: Mapping[str, str]) -> None:
+    """Raise NoBase where both sides loaded the same code, which compares a thing with itself."""
+    if base == candidate:
+        code = "; ".join(f"{name} {version}" for name, version in base.items())
+        raise NoBase(
+            f"--vdb-against: {label} and the candidate load the same code ({code}): name a ref, "
+            "folder or requirement whose code this model is made of"
+        )
+
+
+WAIT = 1800.0
+"""Seconds to wait for free devices."""
+
+
+def at_steps(sample: Sample, steps: int) -> Sample:
+    """``sample`` as it would be with ``steps`` denoise steps: the median one so many times."""
+    if not sample.steps or sample.wall is None or "denoise" not in sample.stages:
+        return sample
+    denoise = median(sample.steps) * steps
+    wall = sample.wall - sample.stages["denoise"] + denoise
+    longer = wall / sample.wall
+    return replace(
+        sample,
+        wall=wall,
+        cpu=None if sample.cpu is None else sample.cpu * longer,
+        stages={**sample.stages, "denoise": denoise},
+        energy={meter: joules * longer for meter, joules in sample.energy.items()},
+    )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a child of any interpreter needs to import this plugin, and nothing else of ours."""
+    link = folder / PACKAGE.name
+    if not link.is_symlink():
+        folder.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(PACKAGE, target_is_directory=True)
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _code(facts: Mapping[str, str]) -> dict[str, str]:
+    return {k.removeprefix("code."): v for k, v in facts.items() if k.startswith("code.")}

@@ -1,0 +1,177 @@
+"""``--vdb-against``: what the stored baseline leaves open is run beside the base's own code.
+
+One process pair (``--vdb-ab-processes=1``) convicts a change as large as these. The models are
+engines that sleep, in real processes of both sides.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+ENGINE = """
+import time
+import numpy as np
+{top}
+
+def build():
+    def engine(prompt, *, seed, num_frames=5, height=32, width=32, num_inference_steps=2, **more):
+        noise = np.random.default_rng([seed, len(prompt)]).random((num_frames, height, width, 3))
+        time.sleep(0.04)
+        said = {{"frames": noise.astype(np.float32), "memory": {{"allocated": 2**30}}}}
+        {change}
+        return said
+    return engine
+"""
+CONFTEST = """
+def pytest_vdb_models():
+    from pytest_vdb import ModelSpec
+    size = dict(num_frames=5, height=32, width=32, num_inference_steps=2)
+    return [ModelSpec("engine", "factory", "engine:build", call=size)]
+"""
+BENCH = """
+import pytest
+pytestmark = pytest.mark.vdb(prompts=["a red fox", "a blue boat"])
+
+def test_cost(vdb):
+    assert vdb.latency.median < 9
+    assert vdb.memory.peak < 2**34
+
+def test_quality(vdb):
+    assert vdb.score("sharpness").mean > 0
+    assert vdb.score("ssim").mean > -1
+"""
+
+
+class Repo:
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.root = pytester.path
+        (self.root / "conftest.py").write_text(CONFTEST)
+        (self.root / "benchmarks").mkdir()
+        (self.root / "benchmarks" / "test_engine.py").write_text(BENCH)
+        self.engine()
+        self.git("init", "--quiet")
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "-m", "base")
+
+    def engine(self, change: str = "pass", top: str = "") -> None:
+        (self.root / "engine.py").write_text(ENGINE.format(change=change, top=top))
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(self.root), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def run(self, *args: str) -> pytest.RunResult:
+        return self.pytester.runpytest_inprocess(
+            *("-p", "no:cacheprovider", "benchmarks", "--vdb-model=engine", "--vdb-json=run.json"),
+            *("--vdb-ab-processes=1", *args),
+        )
+
+    def told(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Verdicts by measurement, and what ran side by side."""
+        tests = json.loads((self.root / "run.json").read_text())["tests"]
+        verdicts = {m["name"]: m["verdict"] for test in tests for m in test["measurements"]}
+        trials = [test["beside"] for test in tests if test["beside"]]
+        return verdicts, trials[0] if trials else {}
+
+
+@pytest.fixture
+def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> Repo:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("CI", raising=False)
+    return Repo(pytester)
+
+
+def test_slower_larger_and_worse_than_the_base(repo: Repo) -> None:
+    repo.engine(
+        "time.sleep(0.04); said['memory']['allocated'] *= 2; "
+        "said['frames'] = said['frames'] * 0.5 + 0.25"
+    )
+    result = repo.run("--vdb-against=HEAD")
+    result.assert_outcomes(failed=2)
+    verdicts, trial = repo.told()
+    assert {name: v["state"] for name, v in verdicts.items()} == {
+        "latency": "REGRESSION",
+        "memory.peak": "REGRESSION",
+        "sharpness": "REGRESSION",
+        "ssim": "PASS",  # a distance: it shows, and convicts nobody
+    }
+    assert 0.7 < verdicts["latency"]["effect"] < 1.3
+    assert verdicts["memory.peak"]["effect"] == pytest.approx(1)
+    assert verdicts["sharpness"]["effect"] == pytest.approx(-0.75, abs=0.01)
+    assert (trial["pairs"], trial["loads"]) == (1, 2)
+    assert trial["commit"] == repo.git("rev-parse", "HEAD")
+    assert str(repo.root) in trial["code"]["candidate"]["engine"]
+    assert str(repo.root) not in trial["code"]["base"]["engine"]
+    result.stdout.fnmatch_lines(
+        [
+            "vdb: HEAD (*) beside engine: 2 loads, about *",
+            "*REGRESSION latency: *Slower than the base side by side (1 process pair)*",
+            "*REGRESSION sharpness: *against HEAD (*",
+            "engine beside HEAD (*): 1 process pair, 2 loads, * s",
+            "  engine: */engine.py against */engine.py",
+        ]
+    )
+
+
+def test_the_same_code_is_cleared_without_a_stored_baseline(repo: Repo) -> None:
+    repo.engine("pass  # a comment")
+    repo.run("--vdb-against=HEAD", "--vdb-tolerance=latency=40%").assert_outcomes(passed=2)
+    verdicts, _ = repo.told()
+    assert {name: v["state"] for name, v in verdicts.items()} == {
+        "latency": "PASS",
+        "memory.peak": "IDENTICAL",
+        "sharpness": "IDENTICAL",
+        "ssim": "IDENTICAL",
+    }
+
+
+def test_what_the_stored_baseline_clears_costs_nothing(repo: Repo) -> None:
+    repo.run("--vdb-update", "--vdb-tolerance=latency=off").assert_outcomes(passed=2)
+    result = repo.run("--vdb-against=HEAD", "--vdb-tolerance=latency=off")
+    result.assert_outcomes(passed=2)
+    assert repo.told()[1] == {}
+
+
+def test_a_base_that_does_not_import_leaves_the_verdict_open_and_says_why(repo: Repo) -> None:
+    repo.engine(top="import no_such_kernel")
+    repo.git("commit", "--quiet", "-am", "broken")
+    repo.engine()
+    repo.run("--vdb-against=HEAD", "--vdb-missing=fail", "-k", "cost").assert_outcomes(failed=1)
+    verdicts, trial = repo.told()
+    assert {v["state"] for v in verdicts.values()} == {"NO_BASELINE"}
+    reason = verdicts["latency"]["reason"]
+    assert "not run side by side: SourceError: HEAD (" in reason
+    assert "No module named 'no_such_kernel'" in reason
+    assert trial["pairs"] == 0
+
+
+def test_a_budget_that_is_too_small_is_said_before_anything_runs(repo: Repo) -> None:
+    result = repo.run("--vdb-against=HEAD", "--vdb-budget=1s", "-k", "cost")
+    result.assert_outcomes(passed=1)  # a missing baseline warns here
+    verdicts, trial = repo.told()
+    assert "--vdb-budget leaves 1 s" in verdicts["latency"]["reason"]
+    assert trial["loads"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--vdb-against=nowhere"], "--vdb-against=nowhere: *no such ref or folder*"),
+        (["--vdb-base=nowhere"], "--vdb-against=nowhere: *no such ref or folder*"),
+        (["--vdb-against=."], "--vdb-against=. is the candidate's own folder*"),
+        (["--vdb-base-setup=make"], "*name it with --vdb-against"),
+        (["--vdb-budget=soon"], "--vdb-budget: 'soon' is no duration*"),
+    ],
+)
+def test_what_cannot_be_meant_ends_the_run_before_collection(
+    repo: Repo, args: list[str], words: str
+) -> None:
+    result = repo.run(*args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {words}"])

@@ -1,0 +1,88 @@
+"""Base and candidate side by side: what can be seen without running a model.
+
+Real pairs of processes are in tests/plugin/test_against.py.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from pytest_vdb.errors import NoBase
+from pytest_vdb.measure.runner import Job
+from pytest_vdb.parallel.lease import Lease
+from pytest_vdb.records import ModelSpec, Prompt, Run, Sample, Workload
+from pytest_vdb.trial.base import candidate
+from pytest_vdb.trial.interleave import Trial, at_steps, check_code, environment
+
+SAMPLE = Sample(
+    "p",
+    0,
+    "",
+    "",
+    (0, 0, 0, 3),
+    wall=3.0,
+    cpu=6.0,
+    stages={"denoise": 2.0, "decode": 1.0},
+    steps=(0.2, 0.2, 1.6),
+    energy={"gpu": 30.0},
+)
+
+
+def trial(steps=8, asked=40, expected=None, **more):
+    model = ModelSpec("m", "factory", "m:build")
+    workload = Workload((Prompt("p", "a fox"),), (0,), {"num_inference_steps": asked})
+    run = expected or Run((SAMPLE,), load=60.0, first_call=5.0)
+    return Trial(Job(model, workload, "out"), candidate(), candidate(), steps, run, **more)
+
+
+def test_a_block_of_few_steps_is_told_as_the_whole_run():
+    longer = at_steps(SAMPLE, 40)
+    assert longer.wall == pytest.approx(1.0 + 40 * 0.2)  # the slow last step is an accident
+    assert longer.stages == {"denoise": pytest.approx(8.0), "decode": 1.0}
+    assert longer.cpu == pytest.approx(18.0)
+    assert longer.energy["gpu"] == pytest.approx(90.0)
+
+
+def test_what_has_no_steps_is_told_as_it_is():
+    engine = Sample("p", 0, "", "", (0, 0, 0, 3), wall=3.0)
+    assert at_steps(engine, 40) is engine
+
+
+def test_the_cost_is_told_before():
+    # 6 times: a start, a load of 60 s, a warm-up of 5 s, 6 blocks of a fifth of 3 s, at least 1 s
+    assert trial().estimate(3) == pytest.approx(6 * (5 + 60 + 5 + 6 * 1))
+    assert trial(asked=8).estimate(3) == pytest.approx(6 * (5 + 60 + 5 + 6 * 3))
+
+
+def test_a_budget_is_kept_and_named(tmp_path):
+    lines = []
+    limited = trial(budget=lambda: 120.0, announce=lines.append)
+    assert not limited.reach(3)
+    assert limited.failure == (
+        "3 more process pairs beside candidate take about 7.6 min, and --vdb-budget leaves 2.0 min"
+    )
+    assert not lines
+    assert not limited.pairs
+
+
+def test_two_sides_of_one_code_are_no_comparison():
+    torch = {"torch": "2.13 /x/torch"}
+    check_code("main", torch | {"ours": "/base/ours"}, torch | {"ours": "/head/ours"})
+    with pytest.raises(NoBase, match=r"main and the candidate load the same code \(torch 2.13"):
+        check_code("main", torch, dict(torch))
+
+
+def test_a_child_finds_this_plugin_and_nothing_beside_it(tmp_path):
+    env = environment(tmp_path / "plugin")
+    assert environment(tmp_path / "plugin") == env  # again: the link is there
+    (folder,) = map(Path, [env["PYTHONPATH"]])
+    assert [path.name for path in folder.iterdir()] == ["pytest_vdb"]
+    assert (folder / "pytest_vdb" / "measure" / "child.py").is_file()
+
+
+def test_two_processes_that_need_a_device_each_swap_the_halves_of_a_lease(tmp_path):
+    with Lease(4, among=["cpu0", "cpu1", "cpu2", "cpu3"], kind="cpu", folder=tmp_path) as lease:
+        first, second = lease.halves()
+    assert (first.devices, second.devices) == (("cpu0", "cpu1"), ("cpu2", "cpu3"))
+    assert first.env["PYTEST_VDB_CPUS"] == "0,1"
+    assert first.env["MASTER_PORT"] != second.env["MASTER_PORT"]
