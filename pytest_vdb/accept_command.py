@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pytest_vdb import under_pytest
 from pytest_vdb.baseline import accepted
 from pytest_vdb.baseline import run as runs
-from pytest_vdb.baseline.identity import PERFORMANCE
+from pytest_vdb.baseline.identity import PERFORMANCE, benchmark_name
 from pytest_vdb.baseline.run import RunFile, RunRow
 from pytest_vdb.baseline.validate import ACCEPTABLE, check_acceptance
-from pytest_vdb.errors import BadRun, BadSetting
-from pytest_vdb.gate import StoredSession, judge
+from pytest_vdb.errors import BadRun, BadSetting, VdbError
+from pytest_vdb.gate import FINE, StoredSession, judge
+from pytest_vdb.gate.acceptance import TIMED
 from pytest_vdb.gate.policy import Tolerance, tolerance_for
 from pytest_vdb.names import CONTROL, slug
-from pytest_vdb.options import Settings
-from pytest_vdb.records import Acceptance, Kind, State, Verdict, definition
+from pytest_vdb.records import REPORTED, Acceptance, Kind, Measurement, State, Verdict, definition
 from pytest_vdb.report import rows as words
 from pytest_vdb.statistic import summarize
 from pytest_vdb.units import plain, show
+
+if TYPE_CHECKING:
+    from pytest_vdb.options import Settings
+    from pytest_vdb.session import VdbSession
 
 WHY_NOT = {
     State.INCONCLUSIVE: "it may be a regression or none; its reason says what would settle it",
@@ -54,15 +62,19 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         type=Path,
-        default=Path(Settings.accepted),
         metavar="DIR",
-        help="folder of accepted entries, as --vdb-accepted (default: accepted)",
+        help="folder to write to (default: where --vdb-accepted reads, from pytest's root)",
     )
+    parser.epilog = "Everything else goes to pytest: --vdb-baselines, --vdb-tolerance, --rootdir"
 
 
-def accept(options: argparse.Namespace) -> None:
+def accept(options: argparse.Namespace) -> int:
     """Write the run's REGRESSION and NO_BASELINE entries. Raises BadSetting, BadRun."""
     run = runs.read(options.run_json)
+    return under_pytest.told(options.pytest, lambda session: _accept(options, run, session))
+
+
+def _accept(options: argparse.Namespace, run: RunFile, session: VdbSession) -> int:
     rows = [row for row in run.rows if options.only is None or _matches(row, options.only)]
     if not rows:
         known = sorted({row.measurement.name for row in run.rows})
@@ -75,10 +87,26 @@ def accept(options: argparse.Namespace) -> None:
     if not taken:
         told = "".join(f"\n  {_refusal(row)}" for row in refused)
         raise BadSetting(f"vdb accept: only REGRESSION and NO_BASELINE can be accepted:{told}")
-    _write(options, run, [_entry(row, run, options.reason) for row in taken])
+    unbounded = [r for r in taken if r.measurement.kind in TIMED and not _bounded(r.verdict)]
+    if unbounded:
+        names = ", ".join(sorted({row.measurement.name for row in unbounded}))
+        raise BadRun(
+            f"{run.path} is no file of --vdb-json (a REGRESSION of {plain(names)} without an "
+            "interval, so nothing would bound what is accepted)"
+        )
+    entries = []
+    for row in taken:
+        row, on_trust = _recomputed(row, session)
+        entries.append(replace(_entry(row, run, options.reason), on_trust=on_trust))
+    _write(options, run, session, entries)
     for row in refused:
         if row.consequence in ("fail", "error"):
             print(f"not accepted: {_refusal(row)}")
+    return 0
+
+
+def _bounded(verdict: Verdict) -> bool:
+    return verdict.state is not State.REGRESSION or verdict.interval is not None
 
 
 def _matches(row: RunRow, pattern: str) -> bool:
@@ -124,18 +152,83 @@ def _level(row: RunRow) -> float | None:
     return summarize(m)[m.headline] if m.values else None
 
 
-def _write(options: argparse.Namespace, run: RunFile, entries: list[Acceptance]) -> None:
+# ------------------------------------------------------------- what the run says of itself
+
+
+def _recomputed(row: RunRow, session: VdbSession) -> tuple[RunRow, str]:
+    """``row`` as its samples and the stored baseline have it, and what of it is on trust.
+
+    A run may come from anybody: what it says of its own change would bound what it may do later.
+    """
+    if row.verdict.state is not State.REGRESSION:
+        return row, ""
+    found = _judged(row, session)
+    if isinstance(found, Verdict) and found.state is State.REGRESSION:
+        return replace(row, verdict=found), ""
+    told = found if isinstance(found, str) else f"the stored baseline here says {_said(found)}"
+    return row, f"old, effect and interval are the run's own word: {told}"
+
+
+def _judged(row: RunRow, session: VdbSession) -> Verdict | str:
+    """The ordinary rule on the samples of ``row``, or why it cannot be asked."""
+    m = row.measurement
+    if m.kind in TIMED:
+        return "times cannot be taken again"
+    path = f"{slug(row.model)}/{row.environment}/{benchmark_name(row.nodeid)}.json"
+    try:
+        file = session.store.read(path)
+    except VdbError as error:
+        return str(error)
+    baseline = file.workloads.get(row.workload.hash) if file else None
+    stored = baseline.measurements.get(m.name) if baseline else None
+    if baseline is None or stored is None or stored.provenance != definition(m.provenance):
+        return f"{session.settings.baselines} has no baseline of it"
+    sessions = [
+        StoredSession(stored.sessions[key], baseline.sessions[key].commit, key[:16])
+        for key in sorted(stored.sessions)
+    ]
+    tolerance = _tolerance(m, session.settings, row.verdict.tolerance)
+    return judge(m, sessions, tolerance=tolerance, guard_m=session.settings.guard_m)
+
+
+def _tolerance(m: Measurement, settings: Settings, said: str | None = None) -> Tolerance:
+    """That of the settings; or of the run, where it is of another kind (a marker's) or less."""
+    reported = m.kind is Kind.MEMORY and m.provenance.version == REPORTED
+    policy = tolerance_for(m.name, m.kind, REPORTED if reported else "cpu", settings.tolerance)
+    own = Tolerance.read_back(said) if said else policy
+    if own.off:
+        return policy
+    if policy.off or policy.auto or own.relative != policy.relative:
+        return own
+    return min(policy, own, key=lambda one: one.value)
+
+
+def _said(verdict: Verdict) -> str:
+    told = f"{words.change(verdict)}, {verdict.reason}" if verdict.n else verdict.reason
+    return f"{verdict.state}, {told}"
+
+
+# ------------------------------------------------------------------------------- writing
+
+
+def _write(
+    options: argparse.Namespace, run: RunFile, session: VdbSession, entries: list[Acceptance]
+) -> None:
     if not options.reason.strip() or CONTROL.search(options.reason):
         raise BadSetting("--reason is what reviewers read: write one line of text")
     for entry in entries:
         _check(entry, run)
-    path = options.to / f"{slug(run.path.stem)}-{run.sha256[:8]}.json"
+    read = session.place(session.settings.accepted)
+    folder = options.to or read
+    path = Path(os.path.relpath(folder / f"{slug(run.path.stem)}-{run.sha256[:8]}.json"))
     accepted.add(path, entries)
     for entry in entries:
-        print(plain(_line(entry)))
+        print("\n".join(map(plain, _line(entry).splitlines())))
     states = [entry.state for entry in entries]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ACCEPTABLE if s in states)
     print(f"{path}: {counts}")
+    if folder.resolve() != read.resolve():
+        print(f"note: a run here reads {read}: it needs --vdb-accepted={folder.resolve()}")
     print("commit it, and let it be reviewed; --vdb-honour-accepted honours it")
 
 
@@ -146,42 +239,47 @@ def _check(entry: Acceptance, run: RunFile) -> None:
     except ValueError as error:
         raise BadRun(f"{run.path} is no file of --vdb-json ({error})") from None
     if entry.tolerance is not None:
-        Tolerance.parse(entry.tolerance)
+        Tolerance.read_back(entry.tolerance)
 
 
 def _line(entry: Acceptance) -> str:
     new = "–" if entry.new is None else show(entry.new, entry.unit)
     old = "–" if entry.old is None else show(entry.old, entry.unit)
     change = words.change(Verdict(entry.state, "", entry.effect, entry.interval, entry.relative))
+    change += f", tolerance {entry.tolerance}" if entry.tolerance else ""
     told = f"; {entry.compared}" if entry.compared else ""
-    return f"  {entry.state} {entry.measurement}: {old} → {new}, {change} ({entry.nodeid}){told}"
+    told += f"\n    on trust: {plain(entry.on_trust)}" if entry.on_trust else ""
+    where = plain(entry.nodeid)
+    return f"  {entry.state} {plain(entry.measurement)}: {old} → {new}, {change} ({where}){told}"
 
 
 # ------------------------------------------------------------------------- a new stack
 
 
 def bridge(options: argparse.Namespace) -> int:
-    """Open all keys of a new stack by one acceptance; 1 where a score fell beyond its tolerance.
+    """Open all keys of a new stack by one acceptance; 1 where anything is left out.
 
     The two runs are of the same code, which has baselines on the old stack and none on the new
-    one. Scores are judged against the old run's by the ordinary rule; what regressed is left out.
+    one. Scores are judged against the old run's by the ordinary rule. Left out is what regressed,
+    and what the old stack's own gate did not pass: a bridge would launder it.
     """
     old, new = runs.read(options.old), runs.read(options.new)
     _same_code(old, new)
+    return under_pytest.told(options.pytest, lambda session: _bridge(options, old, new, session))
+
+
+def _bridge(options: argparse.Namespace, old: RunFile, new: RunFile, session: VdbSession) -> int:
     before = {_what(row): row for row in old.rows}
     entries, left = [], []
     for row in new.rows:
         partner = before.get(_what(row))
         if row.verdict.state is not State.NO_BASELINE or partner is None:
             continue
-        if partner.environment == row.environment:
-            left.append(f"{row.measurement.name}: both runs are of {row.environment}")
-            continue
-        verdict = _against(row, partner)
-        compared = _compared(row, partner, verdict)
-        if verdict is not None and verdict.state in (State.REGRESSION, State.UNMEASURED):
-            left.append(f"{row.measurement.name} ({row.nodeid}): {compared}")
+        verdict = _against(row, partner, session.settings)
+        if why := _unfit(row, partner, verdict):
+            left.append(f"{row.measurement.name} ({row.nodeid}): {why}")
         else:
+            compared = _compared(row, partner, verdict)
             entries.append(_entry(row, new, options.reason, compared))
     if not entries and not left:
         raise BadSetting(
@@ -189,7 +287,7 @@ def bridge(options: argparse.Namespace) -> int:
             f"{options.old}: run the same commit and the same tests on both stacks"
         )
     if entries:
-        _write(options, new, entries)
+        _write(options, new, session, entries)
     for line in left:
         print(plain(f"left out: {line}"))
     if left:
@@ -197,38 +295,58 @@ def bridge(options: argparse.Namespace) -> int:
     return int(bool(left))
 
 
+def _unfit(row: RunRow, partner: RunRow, verdict: Verdict | None) -> str:
+    """Why a bridge must not open this key, or an empty string."""
+    if partner.environment == row.environment:
+        return f"both runs are of {row.environment}"
+    if partner.verdict.state not in (*FINE, State.ACCEPTED):
+        return f"the old stack's own run is {partner.verdict.state}: {partner.verdict.reason}"
+    if verdict is not None and verdict.state not in (*FINE, State.INCONCLUSIVE):
+        return _compared(row, partner, verdict)
+    return ""
+
+
 def _same_code(old: RunFile, new: RunFile) -> None:
-    """A changed tree (``+``) is let pass: a new stack often shows in the lock file alone."""
-    one, other = old.commit.rstrip("+"), new.commit.rstrip("+")
-    if one and other and one != other:
+    """Raises BadSetting for two commits, and for a tree that no commit holds (``+``)."""
+    for run in (old, new):
+        if run.commit.endswith("+"):
+            raise BadSetting(
+                f"vdb bridge: {run.path} is of {run.commit}, a tree with changes, and nothing "
+                "says what they were; commit them and run it again"
+            )
+    one, other = old.commit, new.commit
+    if one != other:
         raise BadSetting(
-            f"vdb bridge: {old.path} is of commit {one} and {new.path} of {other}; a bridge tells "
-            "stacks apart, so run the same commit on both"
+            f"vdb bridge: {old.path} is of commit {one or 'unknown'} and {new.path} of "
+            f"{other or 'unknown'}; a bridge tells stacks apart, so run the same commit on both"
         )
+    if not one:
+        print("note: neither run says its commit; that both are of the same code is on trust")
 
 
 def _what(row: RunRow) -> tuple[str, str, str]:
     return row.nodeid, row.workload.hash, row.measurement.name
 
 
-def _against(row: RunRow, partner: RunRow) -> Verdict | None:
+def _against(row: RunRow, partner: RunRow, settings: Settings) -> Verdict | None:
     """A score by the ordinary rule against the old stack's; None for what a stack may move."""
     m = row.measurement
-    if m.kind is not Kind.SCORE or not partner.measurement.values:
+    if m.kind is not Kind.SCORE:
         return None
+    if partner.measurement.kind is not Kind.SCORE or not partner.measurement.values:
+        return Verdict(State.UNMEASURED, "the old stack's run has no values of it")
     if definition(m.provenance) != definition(partner.measurement.provenance):
         return Verdict(State.UNMEASURED, "measured by another definition than on the old stack")
-    said = partner.verdict.tolerance
-    tolerance = Tolerance.read_back(said) if said else tolerance_for(m.name, m.kind, "cpu", {})
     stored = StoredSession(partner.measurement.by_key)
-    return judge(m, [stored], tolerance=tolerance, guard_m=Settings.guard_m)
+    tolerance = _tolerance(m, settings)
+    return judge(m, [stored], tolerance=tolerance, guard_m=settings.guard_m)
 
 
 def _compared(row: RunRow, partner: RunRow, verdict: Verdict | None) -> str:
     stack = f"against {partner.environment}"
     if verdict is not None:
-        told = f"{words.change(verdict)}, {verdict.reason}" if verdict.n else verdict.reason
-        return f"{stack}: {verdict.state}, {told}"
+        within = f" (tolerance {verdict.tolerance})" if verdict.tolerance else ""
+        return f"{stack}: {_said(verdict)}{within}"
     new, old = _level(row), _level(partner)
     if new is None or old is None:
         return f"{stack}: nothing to compare"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def prune(options: argparse.Namespace) -> None:
         keep = None if options.sessions is None else count(options.sessions)
     except BadSetting as error:
         raise BadSetting(f"vdb prune: --sessions: {error}") from None
-    with lock(root):  # nobody adds a medium or names one meanwhile
+    # Nobody adds a medium or names one meanwhile. A look alone works where nothing can be written.
+    with nullcontext() if options.dry_run else lock(root):
         plan = pruning.plan(root, media, keep=keep, tests=_nodeids(options.tests))
         if not options.dry_run:
             pruning.carry_out(plan)
@@ -61,8 +63,20 @@ def _nodeids(given: Iterable[str] | None) -> set[str] | None:
     """Of the command line or, for ``-``, of what ``pytest --collect-only -q`` printed."""
     if given is None:
         return None
-    lines = [line for one in given for line in (sys.stdin if one == "-" else [one])]
+    lines = [line for one in given for line in (_collected() if one == "-" else [one])]
     return {line.strip() for line in lines if "::" in line}
+
+
+def _collected() -> list[str]:
+    """Standard input. Raises BadSetting where it says that something was not collected."""
+    lines = sys.stdin.read().splitlines()
+    errors = [line for line in lines if line.startswith("ERROR")]
+    if errors:
+        raise BadSetting(
+            f"vdb prune: --tests -: pytest could not collect everything ({errors[0]}), so tests "
+            "that exist are not in this list and their baselines would go; mend that first"
+        )
+    return lines
 
 
 # ------------------------------------------------------------------------- diff

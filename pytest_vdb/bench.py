@@ -20,6 +20,7 @@ from pytest_vdb.errors import (
 )
 from pytest_vdb.models.catalog import WHOLE_SECTIONS
 from pytest_vdb.models.sources import provides
+from pytest_vdb.progress import progress
 from pytest_vdb.records import (
     FRAME_COUNTS,
     Baseline,
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from pytest_vdb.metrics.video import Video
     from pytest_vdb.options import Settings
     from pytest_vdb.session import VdbSession
-
-LONG = 2.0
-"""Seconds of generation from which on a terminal shows its progress."""
 
 
 class Bench:
@@ -102,36 +100,13 @@ class Bench:
                 with self.session.charged("load"):
                     import_libraries(job)
             loads = runner.loads
-            run = runner.run(job, self._progress())
+            run = runner.run(job, progress(self.session.config, self.spec.name))
         if run.load and runner.loads > loads:
             self.session.seconds["generate"] -= run.load
             self.session.seconds["load"] += run.load
         with self.session.charged("metrics"):
             self._faults = self._find_faults(run)
         return run
-
-    def _progress(self) -> Callable[[int, int], None] | None:
-        """One line on the terminal, rewritten after every sample of a long generation."""
-        reporter = self.session.config.pluginmanager.getplugin("terminalreporter")
-        capture = self.session.config.pluginmanager.getplugin("capturemanager")
-        if reporter is None or capture is None or not reporter.isatty:
-            return None
-        times = [time.monotonic()]
-
-        def show(done: int, total: int) -> None:
-            times.append(time.monotonic())
-            if times[-1] - times[0] < LONG:
-                return
-            each = (times[-1] - times[1]) / (done - 1) if done > 1 else times[1] - times[0]
-            line = (
-                f"vdb: {self.spec.name}: {done}/{total} videos, {each * (total - done):.0f} s left"
-            )
-            with capture.global_and_fixture_disabled():
-                reporter.ensure_newline()
-                reporter.rewrite(line if done < total else "", erase=True)
-                reporter.rewrite("")  # back to the start of the line, for whatever comes next
-
-        return show
 
     def frames(self, sample: Sample) -> np.ndarray:
         """uint8 (T, H, W, 3) of one sample, read from this run's folder."""
@@ -254,7 +229,8 @@ class Bench:
                 version = f"{provenance.version}, {extractor.dtype}"
                 provenance = replace(provenance, version=version)
             base = replace(base, provenance=provenance)
-            return replace(base, values=self._values(spec, run, baseline))
+            values = self._values(spec, run, baseline)
+            return replace(base, values=values, note=self._swapped(spec, run, baseline))
         except LostMedium as error:
             if not self.settings.update:
                 raise
@@ -267,10 +243,7 @@ class Bench:
         if spec.of_set:
             from pytest_vdb.metrics.registry import evaluate_set
 
-            ours = [self.video(sample) for sample in run.samples]
-            stored = run.samples if spec.compares else ()
-            theirs = [self._inputs(spec, sample, baseline)["reference"] for sample in stored]
-            number = self._guarded(spec, evaluate_set, ours, theirs)
+            number = self._guarded(spec, evaluate_set, *self._sets(spec, run, baseline))
             return (Value("", None, number),)
         values = []
         for sample in run.samples:
@@ -283,6 +256,21 @@ class Bench:
                 raise Unmeasured(where) from None
             values.append(Value(sample.prompt, sample.seed, number))
         return tuple(values)
+
+    def _sets(
+        self, spec: MetricSpec, run: Run, baseline: Baseline | None
+    ) -> tuple[list[Video], list[Video]]:
+        """This run's videos and, of a metric that compares, the baseline's of the same samples."""
+        stored = run.samples if spec.compares else ()
+        theirs = [self._inputs(spec, sample, baseline)["reference"] for sample in stored]
+        return [self.video(sample) for sample in run.samples], theirs
+
+    def _swapped(self, spec: MetricSpec, run: Run, baseline: Baseline | None) -> str:
+        if not (spec.of_set and spec.compares):
+            return ""
+        from pytest_vdb import swapped
+
+        return swapped.told(spec, *self._sets(spec, run, baseline), self.session.extractor)
 
     def _evaluate(self, spec: MetricSpec, sample: Sample, baseline: Baseline | None) -> float:
         from pytest_vdb.metrics.registry import evaluate

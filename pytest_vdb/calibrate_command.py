@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vdb import performance as figures
@@ -14,15 +16,16 @@ from pytest_vdb import under_pytest
 from pytest_vdb.baseline import calibration as files
 from pytest_vdb.baseline.remote import is_url
 from pytest_vdb.environment import facts
-from pytest_vdb.errors import BadSetting, InfraError, NoBase
+from pytest_vdb.errors import BadSetting, BaselineWriteError, InfraError, VdbError
 from pytest_vdb.flags import count
 from pytest_vdb.gate import calibration
 from pytest_vdb.gate.policy import percent
-from pytest_vdb.gitrepo import git
+from pytest_vdb.gitrepo import described
 from pytest_vdb.noise import SESSIONS_TO_TELL, Calibrated, Noise
 from pytest_vdb.records import Kind, Measurement, Run
 
 if TYPE_CHECKING:
+    from pytest_vdb.baseline.store import Store
     from pytest_vdb.bench import Bench
     from pytest_vdb.session import VdbSession
     from pytest_vdb.trial.interleave import Pair, Trial
@@ -82,7 +85,7 @@ def _calibrate(
     trial = _run(session, bench, pairs, deadline)
     seen = Calibrated(
         started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        _commit(session),
+        described(session.config.rootpath),
         bench.workload.hash,
         round(trial.seconds, 1),
         {**facts(session.device), "load average before": f"{load:.1f}"},
@@ -91,7 +94,7 @@ def _calibrate(
     environment, name = bench.environments[1], bench.spec.name
     path = files.relative_path(name, environment)
     fresh = files.CalibrationFile(name, environment.identity, {seen.date: seen})
-    whole = files.add(session.store, path, fresh, keep=keep)
+    whole = _stored(session.store, path, fresh, keep, session.config.invocation_params.dir)
     told = [
         f"{name}: {_several(len(trial.pairs))}, {trial.loads} loads, {trial.seconds:.0f} s; "
         f"load average before: {load:.1f}"
@@ -99,6 +102,32 @@ def _calibrate(
     told += [f"no more than that: {trial.failure}"] if trial.failure else []
     told += ["", *report(list(whole.sessions.values())), ""]
     under_pytest.tell(session, "\n".join([*told, f"written {session.settings.baselines}/{path}"]))
+
+
+def _stored(
+    store: Store, path: str, fresh: files.CalibrationFile, keep: int, here: Path
+) -> files.CalibrationFile:
+    """All calibrations of the file, with the new one; what took so long is never lost.
+
+    Raises BaselineWriteError that says where it is kept instead: in ``here``, or with other
+    temporary files.
+    """
+    from pytest_vdb.baseline.store import write_atomically
+
+    try:
+        return files.add(store, path, fresh, keep=keep)
+    except (VdbError, OSError) as error:
+        name = path.replace("/", "-")
+        for folder in (here, Path(tempfile.gettempdir())):
+            try:
+                write_atomically(folder / name, fresh.dumps())
+            except VdbError:
+                continue
+            raise BaselineWriteError(
+                f"the calibration was not stored: {error}. It is kept in {folder / name}: mend "
+                f"that, and move it to {store.root / path} where there is none"
+            ) from None
+        raise
 
 
 def _several(pairs: int) -> str:
@@ -207,12 +236,3 @@ def _lacking(sessions: Sequence[Calibrated]) -> list[str]:
         f"{times} of {SESSIONS_TO_TELL} sessions that tell how days differ: run it again another "
         "day; until then the screen assumes 2 % or what processes differ by"
     ]
-
-
-def _commit(session: VdbSession) -> str:
-    """The commit under test, with ``+`` where the tree has changes; empty outside git."""
-    how = ("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
-    try:
-        return git(session.config.rootpath, *how)
-    except NoBase:
-        return ""

@@ -59,15 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     score_command.arguments(score)
     score.set_defaults(run=_score)
     accept = commands.add_parser(
-        "accept", help="let a reviewed regression or a measurement without a baseline stand"
+        "accept",
+        help="let a reviewed regression or a measurement without a baseline stand",
+        allow_abbrev=False,
     )
     accept_command.arguments(accept)
-    accept.set_defaults(run=accept_command.accept)
+    accept.set_defaults(run=accept_command.accept, under_pytest=True)
     bridge = commands.add_parser(
-        "bridge", help="open a new stack's baselines by one acceptance, paired with the old stack"
+        "bridge",
+        help="open a new stack's baselines by one acceptance, paired with the old stack",
+        allow_abbrev=False,
     )
     accept_command.bridge_arguments(bridge)
-    bridge.set_defaults(run=accept_command.bridge)
+    bridge.set_defaults(run=accept_command.bridge, under_pytest=True)
     diff = commands.add_parser("diff", help="compare two runs, baseline files or folders")
     baseline_command.diff_arguments(diff)
     diff.set_defaults(run=baseline_command.diff)

@@ -5,6 +5,7 @@ Nothing here forbids anything. It is said loudly, so that whoever approves the c
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -28,10 +29,12 @@ WORKFLOWS = (
     ),
 )
 LOOSENS = re.compile(r"\b(assert|tolerance|skip|skipif|xfail|vdb_\w+|addopts)\b|--vdb-")
-"""Lines that are shown: what a test demands, and what decides whether it is asked."""
+"""Lines that are always shown: what a test demands, and what decides whether it is asked."""
 
-HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
+HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 WIDTH = 80
+MOST = 20
+"""Other changed lines of a benchmark that are shown."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,18 @@ def find(ref: Ref, folders: dict[str, Path], patterns: Sequence[str]) -> Edits:
     for path in sorted(here | _changed(fork, head.commit)):
         restored = path not in here
         old = fork.read(path)
-        new = head.read(path) if restored else _content(ref.top / path)
+        new = head.read(path) if restored else _content(ref.top, path)
         what = _what(path, old, new, places, patterns)
         if what is None:
             continue
         if what == "configuration" and _options(path, old) == _options(path, new):
             continue  # pyproject.toml holds more than pytest's options
         how = "added" if old is None else "deleted" if new is None else "changed"
-        against = [head.commit] if restored else []
-        told = tuple(_lines(fork, path, against)) if how == "changed" and what != "baseline" else ()
-        found.append(Edit(path, what, how, restored, told))
+        told: list[str] = []
+        if old is not None and new is not None and what != "baseline":
+            changes = list(_changes(fork, path, [head.commit] if restored else []))
+            told = _benchmark(changes, old, new) if what == "benchmark" else _loosening(changes)
+        found.append(Edit(path, what, how, restored, tuple(told)))
     return Edits(ref.name, ref.commit, fork.commit, tuple(found))
 
 
@@ -100,9 +105,13 @@ def _changed(fork: Ref, other: str = "") -> set[str]:
     return {os.fsdecode(name) for name in names.split(b"\0") if name}
 
 
-def _content(path: Path) -> bytes | None:
+def _content(top: Path, path: str) -> bytes | None:
+    """What git sees at ``path``: of a link its target's name, and behind one nothing."""
+    whole = top / path
+    if any((top / folder).is_symlink() for folder in PurePosixPath(path).parents):
+        return None
     try:
-        return path.read_bytes()
+        return os.fsencode(os.readlink(whole)) if whole.is_symlink() else whole.read_bytes()
     except OSError:
         return None
 
@@ -111,7 +120,7 @@ def _what(
     path: str, old: bytes | None, new: bytes | None, places: dict[str, str], patterns: Sequence[str]
 ) -> str | None:
     for what, folder in places.items():
-        if path.startswith(f"{folder}/"):
+        if path == folder or path.startswith(f"{folder}/"):
             return what
     name = PurePosixPath(path).name
     if any(fnmatch(path, pattern) for pattern in WORKFLOWS):
@@ -135,28 +144,81 @@ def _options(path: str, content: bytes | None) -> object:
         return content
 
 
-def _lines(fork: Ref, path: str, against: Sequence[str]) -> Iterator[str]:
-    """``line 12: 0.93 → 0.80`` of every changed line that may loosen something."""
-    plain = ["diff", "-U0", "--no-color", "--no-ext-diff", "--no-renames"]
-    text = git(fork.top, *plain, fork.commit, *against, "--", path)
-    for start, removed, added in _hunks(text):
+@dataclass(frozen=True)
+class Change:
+    """One changed line: its number and text in the old file and in the new one; empty text where
+    that has none."""
+
+    number: int
+    at: int
+    was: str
+    now: str
+
+    @property
+    def loosens(self) -> bool:
+        return bool(LOOSENS.search(self.was) or LOOSENS.search(self.now))
+
+    def __str__(self) -> str:
+        """``line 12: 0.93 → 0.80, in …``."""
+        return f"line {self.at}: {_between(self.was, self.now)}"
+
+
+def _loosening(changes: Sequence[Change]) -> list[str]:
+    return [str(change) for change in changes if change.loosens]
+
+
+def _benchmark(changes: Sequence[Change], old: bytes, new: bytes) -> list[str]:
+    """Whatever loosens, or lies in a marker of ours; of all other lines at most `MOST`."""
+    was, now = _marked(old), _marked(new)
+    lines, left = [], MOST
+    for change in changes:
+        if change.loosens or change.number in was or change.at in now:
+            lines.append(str(change))
+        elif left:
+            lines.append(str(change))
+            left -= 1
+    more = len(changes) - len(lines)
+    return [*lines, f"{more} more changed line{'s' * (more > 1)}"] if more else lines
+
+
+def _marked(content: bytes) -> set[int]:
+    """Lines inside ``mark.vdb(...)``; none where it is no Python."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return set()
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("vdb")
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+
+
+def _changes(fork: Ref, path: str, against: Sequence[str]) -> Iterator[Change]:
+    """Every changed line that is not blank, whatever an attribute says of the file."""
+    plain = ["--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"]
+    text = git(fork.top, "diff", "-U0", "--text", *plain, fork.commit, *against, "--", path)
+    for old, new, removed, added in _hunks(text):
         for i in range(max(len(removed), len(added))):
             was = removed[i] if i < len(removed) else ""
             now = added[i] if i < len(added) else ""
-            if LOOSENS.search(was) or LOOSENS.search(now):
-                yield f"line {start + min(i, max(len(added) - 1, 0))}: {_between(was, now)}"
+            number = old + min(i, max(len(removed) - 1, 0))
+            if was or now:
+                yield Change(number, new + min(i, max(len(added) - 1, 0)), was, now)
 
 
-def _hunks(text: str) -> Iterator[tuple[int, list[str], list[str]]]:
-    """(first new line, removed, added) of every hunk of a diff without context."""
-    hunk: tuple[int, list[str], list[str]] | None = None
-    for line in text.splitlines():
+def _hunks(text: str) -> Iterator[tuple[int, int, list[str], list[str]]]:
+    """(first old line, first new one, removed, added) of every hunk of a diff without context."""
+    hunk: tuple[int, int, list[str], list[str]] | None = None
+    # Only git's own line ends: a form feed or the like is part of a line.
+    for line in text.split("\n"):
         if match := HUNK.match(line):
             if hunk:
                 yield hunk
-            hunk = (int(match[1]), [], [])
+            hunk = (int(match[1]), int(match[2]), [], [])
         elif hunk and line[:1] in ("-", "+"):
-            (hunk[1] if line[0] == "-" else hunk[2]).append(line[1:].strip())
+            (hunk[2] if line[0] == "-" else hunk[3]).append(line[1:].strip())
     if hunk:
         yield hunk
 

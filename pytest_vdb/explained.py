@@ -95,7 +95,7 @@ def _stored(test: TestRun, sample: str) -> Side:
     facts: Mapping[str, str] = {}
     for row in test.rows:
         held = test.vdb.held_to(row.measurement)
-        if held.new or held.baseline is None:
+        if held.baseline is None:
             continue
         performance = row.measurement.kind in PERFORMANCE
         facts = facts or _facts(held.baseline)

@@ -49,6 +49,14 @@ def count(text: object) -> int:
     return number
 
 
+def processes(text: object) -> int:
+    """How many process pairs at most: a look is taken after 3, 4, 6 and 8; 1 and 2 are trials."""
+    number = count(text)
+    if number not in (1, 2, 3, 4, 6, 8):
+        raise BadSetting(f"{text!r}: the gate looks after 3, 4, 6 and 8 process pairs; name one")
+    return number
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     try:
@@ -260,7 +268,7 @@ OPTIONS = (
         "ab_processes",
         "processes a side at most: 3 (default); 4, 6 or 8 where fewer cannot tell",
         "N",
-        count,
+        processes,
     ),
     Option(
         "ab_steps", "denoise steps of a side-by-side generation at most (default 8)", "N", count

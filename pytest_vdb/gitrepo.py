@@ -57,6 +57,15 @@ def commit(where: Path, ref: str) -> str | None:
         return None
 
 
+def described(where: Path) -> str:
+    """The checked-out commit, with ``+`` where the tree has changes; empty outside git."""
+    try:
+        how = ("--always", "--abbrev=12", "--dirty=+", "--exclude=*")
+        return git(where, "describe", *how)
+    except NoBase:
+        return ""
+
+
 def no_ref(flag: str, ref: str, where: Path, *, instead: str, kind: str = "ref") -> str:
     """Why ``flag`` cannot have ``ref``, and what to do; ``instead`` serves outside git."""
     try:
@@ -72,6 +81,10 @@ UNSHALLOW = (
     "this clone is shallow: fetch all of it (actions/checkout with fetch-depth: 0, or "
     "git fetch --unshallow)"
 )
+
+
+LINK = b"120000"
+"""Git's mode of a symbolic link."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +108,31 @@ class Ref:
         return f"{self.name} ({self.commit[:8]})"
 
     def below(self, path: Path) -> str | None:
-        """``path`` as this commit calls it, or None for what lies outside the repository."""
-        whole = path.resolve()
-        return whole.relative_to(self.top).as_posix() if whole.is_relative_to(self.top) else None
+        """``path`` as this commit calls it, or None for what lies outside the repository.
+
+        No link below the root is followed: it would be the working tree's, and not this commit's.
+        """
+        whole = Path(os.path.abspath(path))
+        for folder in reversed((whole, *whole.parents)):
+            if folder.resolve() == self.top:
+                return whole.relative_to(folder).as_posix()
+        return None
 
     def read(self, path: str) -> bytes | None:
         """The file at ``path``, or None where the commit has none. Raises NoBase."""
-        entry = self._git("ls-tree", "-z", "--full-tree", self.commit, "--", path)
-        fields = entry.split(b"\t")[0].split()
+        fields = self._entry(path)
         if len(fields) != 3 or fields[1] != b"blob":
             return None
         return self._git("cat-file", "blob", fields[2].decode())
+
+    def is_link(self, path: str) -> bool:
+        """Whether ``path`` is a symbolic link. Raises NoBase."""
+        return self._entry(path)[:1] == [LINK]
+
+    def _entry(self, path: str) -> list[bytes]:
+        """(mode, type, hash) of ``path``; empty where the commit has none."""
+        entry = self._git("ls-tree", "-z", "--full-tree", self.commit, "--", path)
+        return entry.split(b"\t")[0].split()
 
     def names(self, folder: str) -> list[str]:
         """Paths of all files below ``folder``."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,6 +71,8 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     call: Mapping[str, Any] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
+    overruled: tuple[str, ...] = ()
+    """What a marker says that does not count, since policy is another commit's."""
 
     @classmethod
     def merge(cls, *layers: Mapping[str, Any]) -> Self:
@@ -159,8 +161,22 @@ class Layers:
         return Settings.merge(self.defaults, self.ini, self.cli)
 
     def resolve(self, markers: Iterable[Mapping[str, Any]]) -> Settings:
-        """A test's settings; ``markers`` as ``marker.layers`` gives them, farthest first."""
-        return Settings.merge(self.defaults, self.ini, *markers, self.cli)
+        """A test's settings; ``markers`` as ``marker.layers`` gives them, farthest first.
+
+        Under ``--vdb-baseline-ref`` a marker, which is the change's, can make what a missing or an
+        inconclusive comparison does stricter, and no looser.
+        """
+        found = Settings.merge(self.defaults, self.ini, *markers, self.cli)
+        floor = self.session()
+        if floor.baseline_ref is None:
+            return found
+        loose = [
+            name
+            for name in ("missing", "inconclusive")
+            if getattr(found, name) == "warn" != getattr(floor, name)
+        ]
+        kept = {name: getattr(floor, name) for name in loose}
+        return replace(found, **kept, overruled=tuple(f"{name}='warn'" for name in loose))
 
 
 MARKER = (

@@ -27,15 +27,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="bring the baseline files too: the URL is then for --vdb-baselines",
     )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="with --files: also over sessions that are there and not here",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Raises LostMedium where a medium is neither here nor there, after all others were sent."""
     from pytest_vdb.baseline.opening import media_cache
-    from pytest_vdb.baseline.remote import push, shown
+    from pytest_vdb.baseline.push import push
+    from pytest_vdb.baseline.remote import shown
 
     media = options.store or options.baselines / "media"
-    done = push(options.baselines, media, media_cache(), options.url, files=options.files)
+    done = push(
+        options.baselines,
+        media,
+        media_cache(),
+        options.url,
+        files=options.files,
+        replace=options.replace,
+    )
     sent = f"{done.sent} media sent, {done.there} were there"
     files = f", {done.files} baseline files sent" if options.files else ""
     print(f"{shown(options.url)}: {sent}{files}")

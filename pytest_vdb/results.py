@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vdb.environment import facts
-from pytest_vdb.errors import VdbError
+from pytest_vdb.errors import BadSetting, VdbError
+from pytest_vdb.gitrepo import described
 from pytest_vdb.records import Environment, Json, Session, State
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_vdb.session import VdbSession
 
 SCHEMA = 1
+OURS: Mapping[str, Json] = {"schema": SCHEMA, "tests": []}
+"""What every file of ``--vdb-json`` has."""
 
 
 class Results:
@@ -42,12 +47,13 @@ class Results:
         # What an earlier run left must not pass for this one's.
         for old in (self._path, self._partial):
             if old and old.is_file():
+                check_ours(old)
                 old.unlink()
 
     @cached_property
     def commit(self) -> str:
         """The commit under test, with ``+`` where the tree has changes; empty outside git."""
-        return _commit(self.session)
+        return described(self.session.config.rootpath)
 
     @property
     def infra(self) -> int:
@@ -178,13 +184,34 @@ class Results:
                 self._partial.unlink(missing_ok=True)
 
 
-def _commit(session: VdbSession) -> str:
-    """The commit under test, with ``+`` where the tree has changes; empty outside git."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+def check_target(path: Path) -> None:
+    """Raise BadSetting for a ``--vdb-json`` that is a folder, or a file that no run wrote."""
+    if path.is_dir():
+        raise BadSetting(f"--vdb-json: {path} is a folder; name a file in it")
+    for old in (path, path.with_name(path.name + ".partial")):
+        if old.is_file():
+            check_ours(old)
+
+
+def check_ours(path: Path) -> None:
+    """Raise BadSetting for a file that would be lost: neither empty nor one of ``--vdb-json``.
+
+    In ``pytest --vdb-json test_a.py`` the flag takes the test file for its own.
+    """
+    from pytest_vdb.baseline.validate import parse
+
+    partial, text = path.suffix == ".partial", ""
     try:
-        done = subprocess.run(
-            command, cwd=session.config.rootpath, capture_output=True, text=True, timeout=20
+        with path.open(encoding="utf-8") as file:
+            text = file.readline() if partial else file.read()
+        found = parse(text) if text.strip() else OURS
+    except (OSError, ValueError):
+        found = None
+    # A run that was killed may have left half a line.
+    torn = partial and found is None and text.startswith('{"nodeid": ')
+    keys = {"nodeid", "outcome"} if partial else OURS.keys()
+    if not torn and not (isinstance(found, dict) and (found is OURS or keys <= found.keys())):
+        raise BadSetting(
+            f"--vdb-json: {path} exists and no run of pytest-vdb wrote it, so it is left alone; "
+            "write --vdb-json=PATH with another path, or remove it"
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()

@@ -244,6 +244,13 @@ class VdbSession:
         for runner in self._runners.values():
             runner.release()
 
+    def make_room(self) -> None:
+        """Leave the devices to somebody else's process: nothing idle of ours stays on them."""
+        self.release()
+        if self.device != "cpu":
+            for runner in self._runners.values():
+                runner.shrink()
+
     @property
     def workers(self) -> int:
         """Concurrent pytest processes of this run."""
@@ -314,8 +321,10 @@ class VdbSession:
             )
         if "update_mode" in self.layers.cli and not self.settings.update:
             raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
-        if self.settings.json and (self.config.invocation_params.dir / self.settings.json).is_dir():
-            raise BadSetting(f"--vdb-json: {self.settings.json} is a folder; name a file in it")
+        if self.settings.json and not hasattr(self.config, "workerinput"):
+            from pytest_vdb.results import check_target
+
+            check_target(self.config.invocation_params.dir / self.settings.json)
 
     def check(self, settings: Settings) -> None:
         """Raise for a test's settings that cannot mean anything; nothing heavy is imported."""

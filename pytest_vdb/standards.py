@@ -12,6 +12,7 @@ from pytest_vdb.baseline.opening import open_store
 from pytest_vdb.baseline.remote import is_url
 from pytest_vdb.baseline.store import Store
 from pytest_vdb.errors import BadSetting
+from pytest_vdb.trusted import command
 
 if TYPE_CHECKING:
     from pytest_vdb.baseline.calibration import CalibrationFile
@@ -68,7 +69,7 @@ class Standards:
         a change could accept itself. Where the command says so, whoever gave it has approved.
         """
         folder = self.session.place(self.settings.accepted)
-        by_command = "honour_accepted" in self.session.layers.cli
+        by_command = command(self.session.config).vdb_honour_accepted
         if self.ref is None or by_command or not self.settings.honour_accepted:
             return Accepted(folder)
         from pytest_vdb.baseline.ref import inside, take

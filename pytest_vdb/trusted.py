@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.config.findpaths import get_dirs_from_args
 
 from pytest_vdb.errors import BadSetting
 from pytest_vdb.flags import OPTIONS, Option
@@ -36,11 +37,11 @@ Ini = Mapping[str, Any]
 
 def layers(config: pytest.Config, ours: Layers, ref: Ref) -> Layers:
     """``ours`` with the policy of ``ref``. Raises BadSetting, and NoBase where git fails."""
-    theirs = ini_of(ref, config.rootpath, _named(config))
+    theirs = _ini_of(config, ref)
     chosen = [option for option in OPTIONS if option.target in POLICY]
     ini = {key: value for key, value in ours.ini.items() if key not in POLICY}
     cli = {key: value for key, value in ours.cli.items() if key not in POLICY}
-    flags = _flags(config, theirs)
+    flags = _flags(config, theirs.get("addopts") or ())
     overridden = dict(pair.split("=", 1) for pair in flags.override_ini or [] if "=" in pair)
     for option in chosen:
         raw = _typed(option, {**theirs, **overridden}.get(option.dest))
@@ -52,23 +53,67 @@ def layers(config: pytest.Config, ours: Layers, ref: Ref) -> Layers:
     return replace(ours, ini=ini, cli=cli)
 
 
-def ini_of(ref: Ref, root: Path, named: str | None = None) -> Ini:
-    """Pytest's ini options as ``ref`` has them in ``root``; empty where it has none.
+def _ini_of(config: pytest.Config, ref: Ref) -> Ini:
+    """Pytest's ini options as ``ref`` has them; empty where it has none.
 
-    The file is the one that pytest would find there, or the one that ``-c`` has ``named``.
+    The file is the one of ``-c``, or the one that pytest would find at ``ref``. Raises BadSetting
+    where the change's own files give pytest another root, and the command names none.
     """
-    for name in [named] if named else NAMES:
-        below = ref.below(root / name)
-        content = ref.read(below) if below is not None else None
-        if content is None:
-            continue
-        try:
-            found = parse_ini(Path(name).name, content)
-        except BadSetting as error:
-            raise BadSetting(f"at {ref}: {error}") from None
-        if found is not None:
-            return found
-    return {}
+    given = command(config)
+    here = config.invocation_params.dir
+    if given.inifilename:
+        return _read_ini(ref, here / given.inifilename) or {}
+    folders = [*map(Path, get_dirs_from_args(given.file_or_dir))]
+    ancestor = Path(os.path.commonpath(folders)) if folders else here
+    root, found = find_ini(ref, (ancestor, *folders))
+    ours = config.rootpath if config.inipath else None
+    if given.rootdir is None and (root and ref.below(root)) != (ours and ref.below(ours)):
+        shown = os.path.relpath(root or here, here)
+        raise BadSetting(
+            f"pytest's configuration lies in {ours or 'no folder'} here and in "
+            f"{root or 'no folder'} at {ref}: a file that this change adds or deletes would decide "
+            f"which policy holds and where baselines lie; name the root in the command, as in "
+            f"--rootdir={shown}"
+        )
+    return found
+
+
+def find_ini(ref: Ref, starts: Iterable[Path]) -> tuple[Path | None, Ini]:
+    """The root that pytest would find at ``ref``, going up from ``starts``, and its options there.
+
+    As pytest does: the first file that configures it, else the first pyproject.toml.
+    """
+    project = None
+    for start in starts:
+        for folder in (start, *start.parents):
+            if ref.below(folder) is None:
+                break
+            for name in NAMES:
+                found = _read_ini(ref, folder / name)
+                if found is not None:
+                    return folder, found
+                if name == "pyproject.toml" and project is None and _has(ref, folder / name):
+                    project = folder
+        if project is not None:
+            break
+    return project, {}
+
+
+def _has(ref: Ref, path: Path) -> bool:
+    below = ref.below(path)
+    return below is not None and ref.read(below) is not None
+
+
+def _read_ini(ref: Ref, path: Path) -> Ini | None:
+    """What pytest reads in ``path`` at ``ref``; None for no file, and for none of its own."""
+    below = ref.below(path)
+    content = ref.read(below) if below is not None else None
+    if content is None:
+        return None
+    try:
+        return parse_ini(path.name, content)
+    except BadSetting as error:
+        raise BadSetting(f"at {ref}: {error}") from None
 
 
 def parse_ini(name: str, content: bytes) -> Ini | None:
@@ -98,16 +143,14 @@ NAMES = (
 """Where pytest looks for its configuration, first one first."""
 
 
-def _named(config: pytest.Config) -> str | None:
-    """The file of ``-c``, from pytest's root."""
-    given: str | None = config.getoption("inifilename")
-    return str(config.invocation_params.dir / given) if given else None
+def command(config: pytest.Config) -> Any:
+    """What the command and ``PYTEST_ADDOPTS`` say, without the ``addopts`` of any ini file."""
+    return _flags(config, ())
 
 
-def _flags(config: pytest.Config, theirs: Ini) -> Any:
-    """The command line as it would be with the ref's ``addopts``."""
-    given = theirs.get("addopts") or ()
-    args = shlex.split(given) if isinstance(given, str) else [str(one) for one in given]
+def _flags(config: pytest.Config, addopts: str | Iterable[Any]) -> Any:
+    """The command line as it would be with ``addopts`` of an ini file."""
+    args = shlex.split(addopts) if isinstance(addopts, str) else [str(one) for one in addopts]
     args += shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     args += [str(one) for one in config.invocation_params.args]
     return config._parser.parse_known_args(args)

@@ -6,7 +6,9 @@ tests, so that models, workloads and places mean what they mean in a run.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,11 +34,63 @@ def run(arguments: Sequence[str], work: Callable[[VdbSession], None]) -> int:
     return 2 if status == pytest.ExitCode.USAGE_ERROR else status
 
 
+def told(arguments: Sequence[str], work: Callable[[VdbSession], int]) -> int:
+    """The status that ``work`` makes of the settings alone: no session starts, and none ends.
+
+    Raises BadSetting for arguments that pytest does not know, and what ``work`` raises of VdbError.
+    """
+    reader = _Reader(work)
+    pytest.main([*QUIET, "--capture=no", *arguments], plugins=[reader])
+    if reader.error is not None:
+        raise reader.error.with_traceback(None)
+    if reader.status is None:
+        raise BadSetting("pytest cannot read its configuration or these flags; it says why above")
+    return reader.status
+
+
+class _Reader:
+    def __init__(self, work: Callable[[VdbSession], int]) -> None:
+        self.work = work
+        self.status: int | None = None
+        self.error: VdbError | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> int:
+        """In the place of a session, which would begin the results file of ``addopts`` anew."""
+        from pytest_vdb.plugin import _layers
+        from pytest_vdb.session import VdbSession
+
+        try:
+            session = VdbSession(config, _layers(config))
+            if extra := config.getoption("file_or_dir"):
+                raise BadSetting(f"unrecognized arguments: {' '.join(extra)}")
+            try:
+                self.status = self.work(session)
+            finally:
+                session.close()
+                if "scratch" in session.__dict__:
+                    shutil.rmtree(session.scratch, ignore_errors=True)
+        except VdbError as error:
+            self.error = error
+        return 0
+
+
 class _Work:
     def __init__(self, work: Callable[[VdbSession], None]) -> None:
         self.work = work
         self.error: VdbError | None = None
         self.done = False
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """This is no run: the file of a ``--vdb-json`` in ``addopts`` is an earlier run's."""
+        from pytest_vdb.plugin import LAYERS
+
+        if (layers := config.stash.get(LAYERS, None)) is not None:
+            cli, ini = (
+                {k: v for k, v in of.items() if k != "json"} for of in (layers.cli, layers.ini)
+            )
+            config.stash[LAYERS] = replace(layers, cli=cli, ini=ini)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> bool:

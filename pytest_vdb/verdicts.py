@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from pytest_vdb.baseline.identity import PERFORMANCE, difference, test_name
+from pytest_vdb.baseline.identity import PERFORMANCE, Step, test_name
 from pytest_vdb.baseline.update import Update
+from pytest_vdb.baseline.yardstick import Yardstick
 from pytest_vdb.bench import Bench
 from pytest_vdb.errors import InfraError
+from pytest_vdb.expected import Expected
 from pytest_vdb.explained import explain, trace_media
-from pytest_vdb.gate import acceptance, auto, judge
+from pytest_vdb.gate import FINE, acceptance, auto, judge
 from pytest_vdb.gate.attribution import Attribution
 from pytest_vdb.gate.policy import Tolerance, tolerance_for
 from pytest_vdb.models.sources import SERVE
@@ -30,9 +33,6 @@ from pytest_vdb.records import (
 from pytest_vdb.report import rows
 from pytest_vdb.statistic import summarize
 from pytest_vdb.view import Vdb
-
-UNJUDGED = (State.NO_BASELINE, State.PASS, State.IDENTICAL)
-"""Without a stored value there is nothing else to say; the last two are a distance's."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class TestRun:
     attribution: Attribution | None = None
 
     __test__ = False  # not a test class, whatever its name says
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What the baseline says that this test takes."""
+        return Expected(self.vdb)
 
     @property
     def failing(self) -> list[Row]:
@@ -82,8 +87,8 @@ class TestRun:
             why = f"not reached: {type(self.vdb.error).__name__}"
             self._add(_nothing(attempted), Verdict(State.UNMEASURED, why))
         elif completed and self.settings.gate != "off" and not self._rewriting:
-            for name, kind in self._no_longer_taken():
-                self._add(_nothing(name, kind), self._lost(name, kind))
+            for name, kind in self.expected.lost:
+                self._add(_nothing(name, kind), self.expected.why_lost(name, kind))
         if self.settings.gate != "off":
             self.attribution = explain(self)
         if completed and self.settings.prove:
@@ -105,12 +110,12 @@ class TestRun:
         if self.settings.gate == "off" and not measurement.missing:
             n = len(measurement.values)
             return Verdict(State.NOT_APPLICABLE, "nothing is compared under --vdb-gate off", n=n)
-        beside, tolerance = vdb._bench.session.beside, self.tolerance(measurement)
+        beside, tolerance = vdb._bench.session.beside, self._tolerance(measurement)
         held = vdb.held_to(measurement)
         verdict = judge(
             measurement,
             vdb.stored(measurement),
-            tolerance=tolerance,
+            tolerance=_widened(tolerance, held.step),
             guard_m=self.settings.guard_m,
             identical=measurement.kind is Kind.DISTANCE
             and vdb._bench.identical(vdb.references(measurement.name)),
@@ -119,9 +124,16 @@ class TestRun:
         )
         if verdict.state is State.NO_BASELINE:
             verdict = Verdict(State.NO_BASELINE, self._why_no_baseline(measurement), n=verdict.n)
+        if verdict.state is State.NOT_APPLICABLE and measurement.missing and not self._rewriting:
+            off = tolerance.off and measurement.kind is not Kind.DISTANCE
+            verdict = verdict if off else self.expected.unless_stored(measurement, verdict)
+        verdict = self._told(measurement, held, verdict)
+        # The base runs on this machine: nothing is widened for it, and nothing was accepted so.
         if beside is not None and not self.settings.update:
             verdict = beside.verdict(vdb._bench, measurement, verdict, tolerance)
-        return self._reviewed(measurement, self._told(measurement, verdict), tolerance)
+        if held.new and verdict.state is State.NO_BASELINE and not self.settings.require:
+            verdict = replace(verdict, state=State.NEW)
+        return self._reviewed(measurement, verdict, tolerance)
 
     def _reviewed(
         self, measurement: Measurement, verdict: Verdict, tolerance: Tolerance
@@ -149,14 +161,16 @@ class TestRun:
             guard_m=self.settings.guard_m,
         )
 
-    def _told(self, measurement: Measurement, verdict: Verdict) -> Verdict:
-        """``verdict`` with what a reader must know of the baseline behind it."""
-        held = self.vdb.held_to(measurement)
+    def _told(self, measurement: Measurement, held: Yardstick, verdict: Verdict) -> Verdict:
+        """``verdict`` of a stored baseline, with what a reader must know of that.
+
+        One that only the change under test has convicts, but clears nothing: it compares as none.
+        """
         compared = verdict.baseline is not None or measurement.kind is Kind.DISTANCE
-        if held.new and not measurement.missing and verdict.state in UNJUDGED:
+        if held.new and verdict.state in FINE:
             trusted = self.vdb._bench.session.standards.ref
             why = f"stored by this change alone, and not at {trusted}; it is reviewed with it"
-            return replace(verdict, state=State.NEW, reason=why)
+            return Verdict(State.NO_BASELINE, why, n=verdict.n)
         if held.step is not None and compared:
             reason = f"{verdict.reason}, against {held.against}"
             return replace(verdict, reason=reason, against=held.against)
@@ -164,12 +178,7 @@ class TestRun:
 
     def tolerance(self, measurement: Measurement) -> Tolerance:
         """How much worse ``measurement`` may get; more where another machine's baseline serves."""
-        asked = self._tolerance(measurement)
-        step = self.vdb.held_to(measurement).step
-        if step is None:
-            return asked
-        wide = asked.value * step.factor
-        return replace(asked, value=min(wide, 0.99) if asked.relative else wide)
+        return _widened(self._tolerance(measurement), self.vdb.held_to(measurement).step)
 
     def _calibration(self, measurement: Measurement) -> Calibration | None:
         bench, kind = self.vdb._bench, measurement.kind
@@ -200,7 +209,7 @@ class TestRun:
             measurement.kind,
             _device(measurement, session.device_of(self.vdb.model)),
             self.settings.tolerance,
-            beside=session.beside is not None,
+            beside=session.beside is not None and session.beside.can_ask(self.vdb._bench),
         )
 
     def _why_no_baseline(self, measurement: Measurement) -> str:
@@ -213,39 +222,12 @@ class TestRun:
             return f"the stored values have another definition of {measurement.name}; {update}"
         if baseline is not None:
             return f"stored for this workload, but without {measurement.name}; {update}"
-        file = vdb.file(measurement.kind)
-        if file is not None and file.workloads:
-            changed = difference(vdb.workload, [b.workload for b in file.workloads.values()])
-            return f"the workload changed ({changed}); {update}"
+        if changed := self.expected.changed(measurement.kind):
+            return f"{changed}; {update}"
         model, environment, *_ = vdb.path(measurement.kind).split("/")
         others = vdb.elsewhere(measurement)
         beside = f"; stored for {', '.join(others[:2])}" if others else ""
         return f"nothing stored for {model} on {environment}{beside}; {update}"
-
-    def _no_longer_taken(self) -> list[tuple[str, Kind]]:
-        """Measurements that the baseline says this test takes, and that it did not touch."""
-        lost = []
-        for kind in (Kind.SCORE, Kind.LATENCY):
-            file = self.vdb.file(kind)
-            index = file.tests.get(test_name(self.vdb.nodeid), {}) if file else {}
-            names = index.get(self.vdb.workload.hash, [])
-            lost += [(name, kind) for name in names if name not in self.vdb.touched]
-        return lost
-
-    def _lost(self, name: str, kind: Kind) -> Verdict:
-        """What to say of a stored measurement that this run did not take."""
-        head = self.vdb._bench.session.store.head
-        file = head(self.vdb.path(kind)) if head else None
-        index = file.tests.get(test_name(self.vdb.nodeid), {}) if file else {}
-        names = index.get(self.vdb.workload.hash)
-        if names is not None and name not in names:
-            why = "this change drops it from the test and from its baseline; it is reviewed with it"
-            return Verdict(State.NOT_APPLICABLE, why)
-        return Verdict(
-            State.UNMEASURED,
-            "stored in the baseline and not taken by this run; where that is meant, "
-            "--vdb-update --vdb-update-mode all forgets it",
-        )
 
     # ------------------------------------------------------------------ what leaves the process
 
@@ -283,6 +265,7 @@ class TestRun:
             "beside": beside.to_json(self.vdb._bench) if beside else None,
             "measurements": [_row_json(row) for row in self.rows],
             "attribution": self.attribution.to_json() if self.attribution else None,
+            **({"overruled": [*over]} if (over := self.settings.overruled) else {}),
             **({} if self.proof is None else {"prove": self.proof}),
         }
 
@@ -330,6 +313,14 @@ def read_update(data: dict[str, Any]) -> Update:
             "distances": tuple(data["distances"]),
         }
     )
+
+
+def _widened(tolerance: Tolerance, step: Step | None) -> Tolerance:
+    """``tolerance`` as another machine's baseline has it."""
+    if step is None:
+        return tolerance
+    wide = tolerance.value * step.factor
+    return replace(tolerance, value=min(wide, 0.99) if tolerance.relative else wide)
 
 
 def _sentence(row: Row) -> str:

@@ -309,10 +309,9 @@ class Vdb:
         """What each stored session holds of this measurement, oldest first.
 
         Of a measurement without values, also those of another definition: that there were some
-        is what matters then. What the change under test stored itself is not among them.
+        is what matters then.
         """
-        held = self.held_to(measurement)
-        baseline = None if held.new else held.baseline
+        baseline = self.held_to(measurement).baseline
         stored = baseline.measurements.get(measurement.name) if baseline else None
         if baseline is None or stored is None:
             return []

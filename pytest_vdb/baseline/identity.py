@@ -71,6 +71,10 @@ def step(
     return None
 
 
+WORKLOAD_CHANGED = "the workload changed"
+"""How the reason of a NO_BASELINE begins where only another workload is stored."""
+
+
 def difference(ours: Workload, stored: list[Workload]) -> str:
     """What separates ``ours`` from the nearest stored workload, or an empty string."""
     ours_flat = _flat(ours)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_vdb.baseline.ref import RefBlobs, RefFiles, inside
-from pytest_vdb.baseline.remote import RemoteBlobs, RemoteFiles, connect, is_url, shown
+from pytest_vdb.baseline.remote import RemoteBlobs, RemoteFiles, connect, is_url, joined, shown
 from pytest_vdb.baseline.store import Blobs, Files, Folder, Store, media_of
 from pytest_vdb.gitrepo import Ref
 from pytest_vdb.places import cache_folder
@@ -35,7 +35,7 @@ def open_store(
     if is_url(baselines):
         root = scratch / "baselines"
         files, label = RemoteFiles(connect(baselines)), shown(baselines)
-        media = media or f"{baselines.rstrip('/')}/media"
+        media = media or joined(baselines, "media")
     else:
         root = place(baselines)
         media = media or str(root / "media")
@@ -50,5 +50,5 @@ def open_store(
         blobs = RefBlobs(ref, folder, below, scratch / "media")
     store = Store(root, folder, files=files, blobs=blobs, label=label)
     if ref is not None and not is_url(baselines):
-        store.head = cache(Folder(root).read)
+        store.head = cache(Folder(root).gating)
     return store

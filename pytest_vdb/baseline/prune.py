@@ -12,7 +12,7 @@ from pytest_vdb.baseline.identity import benchmark_name, test_name
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import media_of, write_atomically
 from pytest_vdb.baseline.validate import SHA256
-from pytest_vdb.errors import BadSetting
+from pytest_vdb.errors import BadSetting, BaselineWriteError
 from pytest_vdb.records import Baseline
 
 
@@ -34,19 +34,20 @@ def plan(root: Path, media: Path, *, keep: int | None, tests: Collection[str] | 
 
     ``keep`` is how many sessions a measurement keeps; ``tests`` are all node ids that there are.
     Media are those of ``media`` that no file below ``root`` names. Raises BaselineError for a file
-    that cannot be read: what it names is not known then. BadSetting where none of ``tests`` has
-    a baseline.
+    that cannot be read: what it names is not known then. BadSetting where there is no baseline, or
+    none of ``tests`` has one: everything would go.
     """
     found = Plan()
     known = None if tests is None else {(benchmark_name(t), test_name(t)) for t in tests}
     left = []
-    matched = False
+    matched = read = False
     for path in sorted(root.glob("*/*/**/*.json")):
         if path.is_relative_to(media) or path.name.startswith(".") or path.name == NAME:
             continue
         old = schema.read(path)
         if old is None:
             continue
+        read = True
         name = path.relative_to(root).as_posix()
         new: BaselineFile | None = old
         if known is not None:
@@ -62,6 +63,11 @@ def plan(root: Path, media: Path, *, keep: int | None, tests: Collection[str] | 
             found.files[path] = new
         if new is not None:
             left.append(new)
+    if not read:
+        raise BadSetting(
+            f"vdb prune: {root} holds no baseline files, so no medium of {media} would be named "
+            "and all would go; name the folder that --vdb-update wrote"
+        )
     if known is not None and not matched:
         raise BadSetting(
             f"none of the {len(known)} tests that --tests names has a baseline in {root}, so "
@@ -76,14 +82,24 @@ def plan(root: Path, media: Path, *, keep: int | None, tests: Collection[str] | 
 
 
 def carry_out(plan: Plan) -> None:
-    """Files first, then the media that they no longer name. Raises BaselineWriteError, OSError."""
+    """Files first, then the media that they no longer name. Raises BaselineWriteError."""
     for path, file in plan.files.items():
         if file is not None:
             write_atomically(path, file.dumps())
         else:
-            path.unlink(missing_ok=True)
+            _remove(path)
     for path in (*plan.media, *plan.drafts):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BaselineWriteError(
+            f"{path} was not removed: {error.strerror or error}; what is gone was needed by "
+            "nothing, so mend that and prune again"
+        ) from None
 
 
 def without_tests(file: BaselineFile, gone: Collection[str]) -> BaselineFile | None:

@@ -13,13 +13,23 @@ from pytest_vdb.gitrepo import Ref
 
 
 def inside(ref: Ref, folder: Path, flag: str) -> str:
-    """``folder`` as ``ref`` calls it. Raises BadSetting for one outside the repository."""
+    """``folder`` as ``ref`` calls it.
+
+    Raises BadSetting for one outside the repository, or behind a link at ``ref``.
+    """
     below = ref.below(folder)
     if below is None:
         raise BadSetting(
             f"{flag}={folder} lies outside the repository at {ref.top}, so --vdb-baseline-ref "
             "cannot read it there; name a folder of the repository, or a URL"
         )
+    path = PurePosixPath(below)
+    for part in (path, *path.parents):
+        if ref.is_link(str(part)):
+            raise BadSetting(
+                f"{flag}={folder}: {part} is a symbolic link at {ref}, and none is followed there; "
+                "name the folder that it leads to"
+            )
     return below
 
 

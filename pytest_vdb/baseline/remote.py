@@ -11,16 +11,17 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pytest_vdb.baseline import schema
-from pytest_vdb.baseline.calibration import NAME
 from pytest_vdb.baseline.schema import BaselineFile
-from pytest_vdb.baseline.store import MediaFolder, Text, media_of, write_atomically
+from pytest_vdb.baseline.store import MediaFolder, Text, write_atomically
 from pytest_vdb.errors import BaselineError, BaselineWriteError, LostMedium, Unreachable
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector, Request
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|:)")
 SECONDS = 30.0
@@ -58,8 +59,28 @@ class Remote(Protocol):
 
 
 def connect(url: str) -> Remote:
-    """The files below ``url``. Raises Unreachable: an unknown protocol, a package that lacks."""
-    return Http(url) if url.startswith(("http://", "https://")) else Filesystem(url)
+    """The files below ``url``.
+
+    Raises Unreachable: no URL after all, an unknown protocol, a package that lacks.
+    """
+    try:
+        _ = urlsplit(url).hostname
+    except ValueError as error:
+        scheme = url.partition("://")[0]
+        raise Unreachable(f"what begins with {scheme}:// here is no URL: {error}") from None
+    return Http(url) if _is_http(url) else Filesystem(url)
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def joined(url: str, name: str) -> str:
+    """``url`` with ``name`` under its path, before the query of a signed URL."""
+    if not _is_http(url):
+        return f"{url.rstrip('/')}/{name}"
+    whole, mark, query = url.partition("?")
+    return f"{whole.rstrip('/')}/{name}{mark}{query}"
 
 
 class Http:
@@ -67,9 +88,10 @@ class Http:
 
     def __init__(self, url: str) -> None:
         self.url = shown(url).rstrip("/")
+        self._query = urlsplit(url).query  # a signature, which belongs to every path below
         who = urlsplit(url).netloc.rpartition("@")[0]
         secret = base64.b64encode(unquote(who).encode()).decode()
-        self._headers = {"Authorization": f"Basic {secret}"} if who else {}
+        self._secret = f"Basic {secret}" if who else None
 
     def get(self, path: str) -> bytes | None:
         import http.client
@@ -77,8 +99,11 @@ class Http:
         import urllib.request
 
         try:
-            request = urllib.request.Request(f"{self.url}/{quote(path)}", headers=self._headers)
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            address = f"{self.url}/{quote(path)}" + (f"?{self._query}" if self._query else "")
+            request = urllib.request.Request(address)
+            if self._secret is not None:
+                request.add_unredirected_header("Authorization", self._secret)
+            with _opener().open(request, timeout=SECONDS) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             if error.code in (404, 410):
@@ -93,6 +118,26 @@ class Http:
 
     def put(self, path: str, source: Path) -> None:
         raise Unreachable(READ_ONLY.format(shown(self.url)))
+
+
+def _opener() -> OpenerDirector:
+    """As ``urlopen``, but a password goes to its own server alone, not where that redirects to."""
+    import urllib.request
+
+    class SameServer(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Request, *rest: Any) -> Request | None:
+            found = super().redirect_request(req, *rest)
+            secret = req.get_header("Authorization")
+            if found is not None and secret and _server(found.full_url) == _server(req.full_url):
+                found.add_unredirected_header("Authorization", secret)
+            return found
+
+    return urllib.request.build_opener(SameServer)
+
+
+def _server(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 class Filesystem:
@@ -245,53 +290,3 @@ class RemoteBlobs:
         except Unreachable as error:
             raise BaselineWriteError(f"{source.name} was not written: {error}") from None
         self.cache.add(source)
-
-
-# ------------------------------------------------------------------ vdb push
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """What a push did: media sent and found there, baseline files sent, media that are nowhere."""
-
-    sent: int
-    there: int
-    files: int
-    lost: tuple[str, ...]
-
-
-def push(root: Path, media: Path, cache: Path, url: str, *, files: bool) -> Pushed:
-    """Bring to ``url`` what the baseline files below ``root`` name and it has not.
-
-    Media go to ``url`` itself, the value of ``--vdb-store``. With ``files`` the baseline files go
-    there, after their media, which go to ``url/media``: the value of ``--vdb-baselines``. Raises
-    BaselineError, Unreachable, BaselineWriteError.
-    """
-    paths = [path for path in sorted(root.glob("*/*/**/*.json")) if path.is_file()]
-    read = [file for path in paths if path.name != NAME and (file := schema.read(path))]
-    if not read:
-        raise BaselineError(
-            f"{root} has no baseline files; name the folder that --vdb-update wrote"
-        )
-    remote = connect(f"{url.rstrip('/')}/media" if files else url)
-    if isinstance(remote, Http):
-        raise Unreachable(READ_ONLY.format(shown(url)))
-    sent, there, lost = 0, 0, []
-    for sha256 in sorted(media_of(read)):
-        names = remote.names(sha256[:2]) or []
-        if any(PurePosixPath(name).stem == sha256 for name in names):
-            there += 1
-        elif path := MediaFolder(media).held(sha256) or MediaFolder(cache).held(sha256):
-            remote.put(f"{sha256[:2]}/{path.name}", path)
-            sent += 1
-        else:
-            lost.append(sha256)
-    written = 0
-    if files and not lost:
-        place = connect(url)
-        for path in paths:
-            relative = path.relative_to(root).as_posix()
-            if place.get(relative) != path.read_bytes():
-                place.put(relative, path)
-                written += 1
-    return Pushed(sent, there, written, tuple(lost))

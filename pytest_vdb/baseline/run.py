@@ -53,7 +53,7 @@ def read(path: Path) -> RunFile:
         raise BadRun(f"{path} cannot be read: {error.strerror or error}") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRun(f"{path} is no file of --vdb-json ({error!r})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRun(f"{path} is no file of --vdb-json ({error})") from None
     return RunFile(path, hashlib.sha256(content).hexdigest(), commit, rows)
 
@@ -76,6 +76,8 @@ def _rows(test: dict[str, Any]) -> list[RunRow]:
             "performance" if measurement.kind in PERFORMANCE else "quality"
         ]
         check_name(environment, f"{where}: environment")
+        if Path(environment).name != environment:  # it names a folder of the baselines
+            raise ValueError(f"{environment!r} is no environment's key, in {where}")
         verdict = Verdict.from_json(entry["verdict"])
         _check_verdict(verdict, where)
         consequence = str(entry["verdict"]["consequence"])

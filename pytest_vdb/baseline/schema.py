@@ -106,6 +106,6 @@ def loads(text: str, where: str, restore: str) -> BaselineFile:
         check(file)
     except (KeyError, TypeError, AttributeError) as error:
         raise BaselineError(f"{where} is corrupt ({error!r}); {restore}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"{where} is corrupt ({error}); {restore}") from None
     return file

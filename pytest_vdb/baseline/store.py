@@ -58,6 +58,11 @@ class Folder:
     def read(self, relative: str) -> BaselineFile | None:
         return schema.read(self.root / relative)
 
+    def gating(self, relative: str) -> BaselineFile | None:
+        """The file without sessions of changes. Raises BaselineError."""
+        file = self.read(relative)
+        return file.gating() if file else None
+
     def text(self, relative: str) -> Text | None:
         path = self.root / relative
         text = schema.text_of(path)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import Store, media_of, write_atomically
-from pytest_vdb.errors import BaselineError
+from pytest_vdb.errors import BaselineError, BaselineWriteError
 from pytest_vdb.records import (
     BASE,
     Baseline,
@@ -25,7 +23,9 @@ from pytest_vdb.records import (
     definition,
 )
 
-LOCK_SECONDS = 60
+LOCK = ".pytest-vdb"
+"""Folder of the lock file, in the folder that it locks."""
+LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,38 @@ def apply(
     return written
 
 
-def lock(root: Path) -> FileLock:
-    """Who holds it alone writes below ``root``.
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Who holds it alone writes below ``root``. Raises BaselineWriteError where nobody can.
 
-    One lock file a baselines folder, outside it: a repository holds baselines alone. The operating
-    system lets go of it when its holder dies.
+    The lock file lies with the data, so that it is one for all users, containers and places for
+    temporary files; git ignores its folder, which says so itself. The operating system lets go of
+    it when its holder dies.
     """
-    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    user = getattr(os, "getuid", int)()  # 0 where the system has no such numbers
-    path = Path(tempfile.gettempdir()) / f"pytest-vdb-{user}-{name}.lock"
-    return FileLock(path, timeout=LOCK_SECONDS)
+    folder = root / LOCK
+    held = FileLock(
+        folder / "lock", timeout=LOCK_SECONDS, mode=0o666
+    )  # another user opens it as well
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / ".gitignore").exists():
+            (folder / ".gitignore").write_text("*\n")
+        held.acquire()
+    except Timeout:
+        raise BaselineWriteError(
+            f"{root} was not written: another process has held {folder / 'lock'} for "
+            f"{LOCK_SECONDS:g} s; run it again when that has ended"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BaselineWriteError(
+            f"{root} was not written: {folder / 'lock'} cannot be locked: {why}; it must be a "
+            "folder that can be written, on a file system with locks"
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _without(

@@ -90,7 +90,7 @@ def check_acceptance(entry: Acceptance, where: str) -> None:
     """Raise ValueError, saying what is wrong and where, for an entry that nobody may honour."""
     for name in ("nodeid", "model", "workload", "environment", "measurement", "reason", "date"):
         check_name(getattr(entry, name), f"{where}: {name}")
-    for name in ("unit", "commit", "compared"):
+    for name in ("unit", "commit", "compared", "on_trust"):
         _text(getattr(entry, name), f"{where}: {name}")
     check_direction(entry.direction, where)
     _provenance(entry.provenance, f"{where}: provenance")
@@ -106,7 +106,21 @@ def check_acceptance(entry: Acceptance, where: str) -> None:
         _require(len(entry.interval) == 2, entry.interval, "two numbers", f"{where}: interval")
         for bound in entry.interval:
             check_number(bound, f"{where}: interval")
+        if entry.effect is not None:
+            _require(
+                _within(entry.effect, entry.interval),
+                entry.effect,
+                f"within its interval {entry.interval}",
+                f"{where}: effect",
+            )
     _numbers(entry.values, f"{where}: values")
+
+
+def _within(value: float, interval: tuple[float, float]) -> bool:
+    """Also where it is written with fewer digits."""
+    low, high = interval
+    slack = 1e-9 * max(abs(low), abs(high))
+    return low - slack <= value <= high + slack
 
 
 def check_direction(value: Any, where: str) -> None:

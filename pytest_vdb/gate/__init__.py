@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.noise import Calibration
-from pytest_vdb.records import REPORTED, Kind, Measurement, Missing, State, Verdict
+from pytest_vdb.records import REPORTED, WHOLE_RUN, Kind, Measurement, Missing, State, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,9 @@ def judge(
             return _latency(measurement, stored, tolerance, guard_m, calibration)
         case Kind.MEMORY:
             return _memory(measurement, stored, tolerance)
+        case _ if measurement.by_key.keys() == {WHOLE_RUN}:
+            why = "one number of a whole set has no spread to be judged by; assert a limit on it"
+            return Verdict(State.NOT_APPLICABLE, why, tolerance=str(tolerance), n=1)
         case _:
             return _score(measurement, stored, tolerance, guard_m)
 
@@ -186,9 +189,10 @@ def _distance(measurement: Measurement, identical: bool) -> Verdict:
     n = len(measurement.values)
     if identical:
         return Verdict(State.IDENTICAL, "the baseline's video, bit for bit", n=n)
+    note = f"; {measurement.note}" if measurement.note else ""
     return Verdict(
         State.PASS,
         "differs from the baseline's video: no conviction by itself; the paired scores and your "
-        "own floor decide",
+        f"own floor decide{note}",
         n=n,
     )

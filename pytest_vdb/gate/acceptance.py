@@ -22,6 +22,7 @@ OPEN = (State.REGRESSION, State.NO_BASELINE, State.INCONCLUSIVE)
 Who accepted a regression of 6 % accepted a run that cannot tell 6 % from the tolerance of 5 %.
 """
 
+TIMED = (Kind.LATENCY, Kind.ENERGY)
 FLAG = "--vdb-honour-accepted"
 
 
@@ -53,7 +54,7 @@ def reviewed(
     if verdict.state is State.NO_BASELINE:
         found = _new(verdict, by_rule, entry)
     else:
-        found = _accepted(measurement, verdict, by_rule, entry)
+        found = _accepted(measurement, verdict, by_rule, entry, tolerance)
     return replace(found, accepted=file)
 
 
@@ -89,21 +90,31 @@ def _new(verdict: Verdict, by_rule: Verdict | None, entry: Acceptance) -> Verdic
 
 
 def _accepted(
-    measurement: Measurement, verdict: Verdict, by_rule: Verdict | None, entry: Acceptance
+    measurement: Measurement,
+    verdict: Verdict,
+    by_rule: Verdict | None,
+    entry: Acceptance,
+    tolerance: Tolerance,
 ) -> Verdict:
-    why = _void(measurement, verdict, entry) or _worse(measurement, verdict, by_rule, entry)
+    why = _void(measurement, verdict, entry, tolerance) or _worse(
+        measurement, verdict, by_rule, entry, tolerance
+    )
     if why:
         return replace(verdict, reason=f"{verdict.reason}; {why}")
     reason = f"accepted ({entry.reason}); without that: {verdict.state}, {verdict.reason}"
     return replace(verdict, state=State.ACCEPTED, reason=reason)
 
 
-def _void(measurement: Measurement, verdict: Verdict, entry: Acceptance) -> str:
-    """Why the entry no longer speaks of this baseline, or an empty string."""
+def _void(
+    measurement: Measurement, verdict: Verdict, entry: Acceptance, tolerance: Tolerance
+) -> str:
+    """Why the entry does not speak of this baseline, or an empty string."""
     if verdict.effect is None or verdict.baseline is None or verdict.relative != entry.relative:
         return "its acceptance tells another kind of change; accept it anew"
+    if entry.interval is None and measurement.kind in TIMED:
+        return "its acceptance holds no interval, so nothing bounds it; accept it anew"
     assert entry.old is not None
-    tolerance = Tolerance.read_back(entry.tolerance or "0%")
+    # The policy's own: an entry's tolerance is what a run said of itself.
     slack = tolerance.value * (abs(entry.old) if tolerance.relative else 1)
     if _sign(measurement) * (verdict.baseline - entry.old) > slack:
         # It may hold the accepted change by now, and nobody accepted it twice.
@@ -113,7 +124,11 @@ def _void(measurement: Measurement, verdict: Verdict, entry: Acceptance) -> str:
 
 
 def _worse(
-    measurement: Measurement, verdict: Verdict, by_rule: Verdict | None, entry: Acceptance
+    measurement: Measurement,
+    verdict: Verdict,
+    by_rule: Verdict | None,
+    entry: Acceptance,
+    tolerance: Tolerance,
 ) -> str:
     """Why this is worse than what was accepted, or an empty string.
 
@@ -122,11 +137,10 @@ def _worse(
     """
     sign = _sign(measurement)
     effect = _least(measurement, verdict)
-    if entry.interval is not None:
-        bound = max(entry.interval, key=lambda end: sign * end)
-        if sign * effect > sign * bound:
-            beyond = f"{_shown(effect, verdict)} is beyond {_shown(bound, verdict)}"
-            return f"worse than what was accepted: {beyond}"
+    bound = _bound(measurement, entry, tolerance)
+    if bound is not None and sign * effect > sign * bound:
+        beyond = f"{_shown(effect, verdict)} is beyond {_shown(bound, verdict)}"
+        return f"worse than what was accepted: {beyond}"
     if by_rule is None:
         return ""
     exact = measurement.kind is Kind.MEMORY
@@ -137,6 +151,22 @@ def _worse(
     return ""
 
 
+def _bound(measurement: Measurement, entry: Acceptance, tolerance: Tolerance) -> float | None:
+    """The worst change that the entry covers; None for memory, whose rule is exact.
+
+    The worse end of the interval, or of a score without one (of a single prompt, or forged) its
+    effect and once the tolerance: values that scatter enough would never be convicted by the rule.
+    """
+    sign = _sign(measurement)
+    if entry.interval is not None:
+        return max(entry.interval, key=lambda end: sign * end)
+    if measurement.kind is Kind.MEMORY:
+        return None
+    assert entry.effect is not None
+    slack = tolerance.value if tolerance.relative == entry.relative else 0.0
+    return entry.effect + sign * slack
+
+
 def _least(measurement: Measurement, verdict: Verdict) -> float:
     """The least change for the worse that the verdict speaks of.
 
@@ -145,7 +175,7 @@ def _least(measurement: Measurement, verdict: Verdict) -> float:
     could not be told is taken at its effect, or a wide interval would excuse it.
     """
     assert verdict.effect is not None
-    noisy = measurement.kind in (Kind.LATENCY, Kind.ENERGY) and verdict.state is State.REGRESSION
+    noisy = measurement.kind in TIMED and verdict.state is State.REGRESSION
     if not noisy or verdict.interval is None:
         return verdict.effect
     return min(verdict.interval, key=lambda end: _sign(measurement) * end)

@@ -93,7 +93,6 @@ DEFAULTS: Mapping[str, str] = {
     "throughput@cpu": "off",
     "latency@beside": "5%",  # a base on the same machine at the same time has the same troubles
     "latency.cpu@beside": "5%",
-    "throughput@beside": "5%",
     "load": "off",
     "memory": "1%",
     "memory@reported": "5%",  # an engine's or a server's own word

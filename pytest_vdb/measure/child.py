@@ -117,6 +117,10 @@ class ChildProcess:
                 if live.idle and live.group.send(END):
                     live.group.wait(GRACE)
 
+    def shrink(self) -> None:
+        """The same: a child holds one model, and nobody else does."""
+        self.release()
+
     def close(self) -> None:
         """Nothing outlives the runner."""
         self.release()
@@ -272,8 +276,7 @@ def _work(
             source, seconds = load(job)
             held.callback(source.close)
             emit({"event": "loaded", "seconds": seconds})
-            if job.block:
-                emit({"event": "code", "facts": loaded_code(job.path)})
+            emit({"event": "code", "facts": loaded_code(job.path)})
         (time_block if job.block else execute)(job, emit, source)
 
 

@@ -53,6 +53,10 @@ class InProcess:
         """End what was started for a model and holds devices; loaded pipelines stay."""
         self.cache.drop_started()
 
+    def shrink(self) -> None:
+        """Close every source that nobody holds."""
+        self.cache.shrink()
+
     def close(self) -> None:
         """Close every source; the runner may be used again."""
         self.cache.clear()

@@ -61,7 +61,8 @@ class Runner(Protocol):
 
     ``run`` raises SourceError (the model under test failed), OutOfMemory, GenerationTimeout or
     InfraError (a lost worker); samples finished before stay readable in the job's folder.
-    ``release`` gives back what need not wait for the end of the session.
+    ``release`` gives back what need not wait for the end of the session, ``shrink`` also loaded
+    models that nobody holds.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Runner(Protocol):
     def run(self, job: Job, progress: Progress | None = None) -> Run: ...
 
     def release(self) -> None: ...
+
+    def shrink(self) -> None: ...
 
     def close(self) -> None: ...
 

@@ -118,9 +118,9 @@ class Tracer:
 
         def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if first():
-                latents, *rest = [*_tensors(args, whole=True), *_tensors(kwargs, whole=True)]
-                self._add(DENOISE, INITIAL, latents)
-                self._add(DENOISE, CONDITIONING, rest)
+                given = [*_tensors(args, whole=True), *_tensors(kwargs, whole=True)]
+                self._add(DENOISE, INITIAL, given[:1])
+                self._add(DENOISE, CONDITIONING, given[1:])
 
         hook = denoiser.register_forward_pre_hook(before, with_kwargs=True)
         undo.callback(hook.remove)

@@ -67,7 +67,8 @@ class Acceptance(Record):
     gate had said: REGRESSION or NO_BASELINE. ``old`` is the stored level, ``new`` the run's own
     headline; ``effect``, ``interval``, ``relative`` and ``tolerance`` are the verdict's. ``values``
     are the run's by sample key, empty for a distance. ``compared`` is what a bridge says of the
-    old stack.
+    old stack. ``on_trust`` says what of a REGRESSION is the run's own word and was not computed
+    from its samples and the stored baseline.
     """
 
     nodeid: str
@@ -89,6 +90,7 @@ class Acceptance(Record):
     relative: bool = True
     tolerance: str | None = None
     compared: str = ""
+    on_trust: str = ""
     values: dict[str, float] = field(default_factory=dict)
 
     @classmethod

@@ -108,6 +108,10 @@ class Provenance(Record):
     package: str = ""
 
 
+WHOLE_RUN = "run"
+"""The key of a value that is not one sample's."""
+
+
 @dataclass(frozen=True)
 class Value(Record):
     """One measured number of one sample; ``seed`` is None for a value of the whole run."""
@@ -118,7 +122,7 @@ class Value(Record):
 
     @property
     def key(self) -> str:
-        return "run" if self.seed is None else sample_key(self.prompt, self.seed)
+        return WHOLE_RUN if self.seed is None else sample_key(self.prompt, self.seed)
 
 
 class Kind(StrEnum):
@@ -145,7 +149,8 @@ class Measurement(Record):
 
     ``direction`` is ``"higher"`` or ``"lower"``: which is better. ``headline`` is the statistic
     that stands for the series where a person names none. Without values, ``missing`` says which
-    kind of absence it is and ``reason`` says why and what would fix it.
+    kind of absence it is and ``reason`` says why and what would fix it. ``note`` is what else was
+    found, for the verdict to tell.
     """
 
     name: str
@@ -157,6 +162,7 @@ class Measurement(Record):
     provenance: Provenance = Provenance("")
     missing: Missing | None = None
     reason: str = ""
+    note: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
@@ -170,6 +176,7 @@ class Measurement(Record):
             provenance=Provenance.from_json(data["provenance"]),
             missing=Missing(data["missing"]) if data["missing"] else None,
             reason=data["reason"],
+            note=data.get("note", ""),
         )
 
     @property

@@ -42,7 +42,7 @@ def write(reporter: Any, results: Results) -> None:
         reporter.line(plain(note), yellow=True)
     for line in _out_of_reach(measured):
         reporter.line(plain(line), yellow=True)
-    for line in edits.told(results.edits):
+    for line in (*edits.told(results.edits), *edits.overruled(results.tests)):
         reporter.line(plain(line), red=True, bold=True)
     for line in _reviewed(measured, honoured=results.session.settings.honour_accepted):
         reporter.line(plain(line), cyan=True)

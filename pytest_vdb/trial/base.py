@@ -15,6 +15,7 @@ import sysconfig
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
@@ -27,14 +28,17 @@ from pytest_vdb.records import ModelSpec
 
 REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w, -]+\])?\s*(==|>=|<=|~=|!=|<|>|@\s).+")
 
+INSTALLED = {"site-packages", "dist-packages"}
+PINNED = re.compile(r"==\s*[^*,]+$|[0-9a-f]{40}|\.whl$")
+
 
 @dataclass(frozen=True)
 class Side:
     """How a child process runs one side.
 
     ``path`` comes first on its ``sys.path`` and ``late`` last; ``python`` is its interpreter,
-    ``cwd`` the folder that it runs in (None: this process's), which stands for the candidate's
-    ``root``.
+    ``cwd`` the folder that it runs in (None: this process's). Of a side that is a tree, ``tree``
+    stands for the candidate's ``top``.
     """
 
     label: str
@@ -43,16 +47,23 @@ class Side:
     python: str = sys.executable
     commit: str = ""
     cwd: str | None = None
-    root: str | None = None
+    tree: str | None = None
+    top: str | None = None
+
+    def owns(self, path: Path) -> bool:
+        """Whether ``path`` is no code of the candidate's own tree, what is installed left out."""
+        if self.top is None or self.tree is None or INSTALLED & set(path.parts):
+            return True
+        return path.is_relative_to(self.tree) or not path.is_relative_to(self.top)
 
     def model(self, spec: ModelSpec) -> ModelSpec:
         """``spec`` as this side has it: a folder of weights in the repository is the tree's own."""
-        if self.cwd is None or self.root is None or spec.source != "diffusers":
+        if self.tree is None or self.top is None or spec.source != "diffusers":
             return spec
         place = Path(spec.location).resolve()
-        if not place.is_dir() or not place.is_relative_to(self.root):
+        if not place.is_dir() or not place.is_relative_to(self.top):
             return spec
-        twin = Path(self.cwd, place.relative_to(self.root))
+        twin = Path(self.tree, place.relative_to(self.top))
         return replace(spec, location=str(twin)) if twin.is_dir() else spec
 
 
@@ -74,7 +85,7 @@ def prepare(base: str, root: Path, setup: str | None = None) -> Side:
         return _requirement(base, root)
     folder = root / base
     if folder.is_dir() and commit(root, base) is None:
-        return _tree(base, folder.resolve(), root, "")
+        return _tree(base, folder.resolve(), root.resolve(), root, "")
     return _checkout(base, root, setup)
 
 
@@ -83,6 +94,11 @@ def check(base: str, root: Path) -> None:
     folder = root / base
     if folder.is_dir() and folder.samefile(root):
         raise NoBase(f"--vdb-against={base} is the candidate's own folder; name another, or a ref")
+    if REQUIREMENT.fullmatch(base) and not PINNED.search(base):
+        raise NoBase(
+            f"--vdb-against={base} names something that moves, and a base is kept once it is "
+            "made: pin it, as diffusers==0.41.0, a commit's full hash, or a wheel"
+        )
     elsewhere = base.startswith("python:") or REQUIREMENT.fullmatch(base) or folder.is_dir()
     if not elsewhere and commit(root, base) is None:
         raise NoBase(_no_ref(base, root))
@@ -95,35 +111,36 @@ def _checkout(ref: str, root: Path, setup: str | None) -> Side:
     sha = commit(root, ref)
     if sha is None:
         raise NoBase(_no_ref(ref, root))
-    top = gitrepo.top(root)
-    repository = hashlib.sha256(str(top).encode()).hexdigest()[:12]
-    tree = cache_folder() / "bases" / f"{top.name}-{repository}" / sha[:16]
+    top = gitrepo.top(root).resolve()
+    name = sha[:16] + (f"-{_digest([setup])[:8]}" if setup else "")
+    tree = cache_folder() / "bases" / f"{top.name}-{_digest([str(top)])}" / name
     tree.parent.mkdir(parents=True, exist_ok=True)
+    whole = Path(f"{tree}.whole")  # a kill may leave half of a tree, and a setup changes its files
     with FileLock(f"{tree}.lock"):
-        if not _is_at(tree, sha):
+        if not whole.exists() or not tree.is_dir():
             shutil.rmtree(tree, ignore_errors=True)
             # Its own repository on this one's objects: nothing is written into the user's.
             git(root, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(tree))
             git(tree, "checkout", "--quiet", "--detach", sha)
-        if setup:
-            _set_up(tree, setup)
-    below = root.resolve().relative_to(top.resolve())
-    return _tree(f"{ref} ({sha[:8]})", tree / below, root, sha)
+            if setup:
+                _set_up(tree, setup)
+            whole.touch()
+    return _tree(f"{ref} ({sha[:8]})", tree, top, root, sha)
 
 
-def _tree(label: str, tree: Path, root: Path, commit: str) -> Side:
-    """A side whose code lies in ``tree`` as the candidate's lies in ``root``."""
-    path = [str(tree)]
+def _tree(label: str, tree: Path, top: Path, root: Path, commit: str) -> Side:
+    """A side whose code lies in ``tree`` as the candidate's lies in ``top``."""
+    here = tree / root.resolve().relative_to(top)
+    path = [here]
     for entry in map(Path, _sources()):
-        if not entry.is_relative_to(root):
-            path.append(str(entry))
-        elif (twin := tree / entry.relative_to(root)).is_dir():
-            path.append(str(twin))
-    if (tree / "src").is_dir():
-        path.insert(1, str(tree / "src"))
-    return Side(
-        label, tuple(dict.fromkeys(path)), commit=commit, cwd=str(tree), root=str(root.resolve())
-    )
+        if not entry.is_relative_to(top):
+            path.append(entry)
+        elif (twin := tree / entry.relative_to(top)).is_dir():
+            path.append(twin)
+    if (here / "src").is_dir():
+        path.insert(1, here / "src")
+    unique = tuple(dict.fromkeys(map(str, path)))
+    return Side(label, unique, commit=commit, cwd=str(here), tree=str(tree), top=str(top))
 
 
 def _sources() -> list[str]:
@@ -134,26 +151,12 @@ def _sources() -> list[str]:
         place
         for place in dict.fromkeys(places)
         if Path(place).is_dir()
-        and not {"site-packages", "dist-packages", "lib-dynload"} & set(Path(place).parts)
+        and not {*INSTALLED, "lib-dynload"} & set(Path(place).parts)
         and place not in own
     ]
 
 
-def _is_at(tree: Path, commit: str) -> bool:
-    """Whether ``tree`` is a whole checkout of ``commit``: a kill may have left half of one."""
-    if not (tree / ".git").is_dir():
-        return False
-    try:
-        changed = git(tree, "status", "--porcelain", "--untracked-files=no")
-        return git(tree, "rev-parse", "HEAD") == commit and not changed
-    except NoBase:
-        return False
-
-
 def _set_up(tree: Path, command: str) -> None:
-    done = Path(f"{tree}.{hashlib.sha256(command.encode()).hexdigest()[:8]}.setup")
-    if done.exists():
-        return
     result = subprocess.run(
         command, shell=True, cwd=tree, capture_output=True, text=True, errors="replace"
     )
@@ -162,7 +165,6 @@ def _set_up(tree: Path, command: str) -> None:
             f"--vdb-base-setup {command!r} failed in {tree} with status {result.returncode}; "
             f"its last lines:{tail(result.stdout + result.stderr)}"
         )
-    done.touch()
 
 
 def _no_ref(ref: str, root: Path) -> str:
@@ -198,7 +200,8 @@ def _interpreter(path: str, root: Path) -> Side:
 
 def _requirement(requirement: str, root: Path) -> Side:
     """An environment on top of this one, in which ``requirement`` and what it asks for differ."""
-    told = [requirement, sys.prefix, sys.version]
+    here = sorted(f"{d.name} {d.version}" for d in metadata.distributions())
+    told = [requirement, sys.prefix, sys.version, *here]
     name = re.sub(r"[^\w.=-]+", "_", requirement)[:40]
     folder = cache_folder() / "environments" / f"{name}-{_digest(told)}"
     folder.parent.mkdir(parents=True, exist_ok=True)

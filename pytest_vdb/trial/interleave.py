@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from pytest_vdb.errors import NoBase, OutOfMemory, VdbError
+from pytest_vdb.errors import GenerationTimeout, NoBase, OutOfMemory, VdbError
 from pytest_vdb.measure.child import ChildProcess
 from pytest_vdb.measure.code import STACK
 from pytest_vdb.measure.execute import BLOCK_SECONDS
@@ -38,7 +38,7 @@ class Pair:
 class Trial:
     """One workload of one model on two sides; pairs of processes are added as they are asked for.
 
-    ``steps`` caps the denoise steps of a block: a run is then told as the median step times the
+    ``steps`` caps the denoise steps of a block: a run is then told as the mean step times the
     workload's own number, plus everything else. ``budget`` gives the seconds that are left for
     side-by-side runs; ``announce`` hears what more pairs will take. A trial that fails keeps the
     pairs that it has, and says why there are no more in ``failure``. ``same_code`` says that both
@@ -57,6 +57,8 @@ class Trial:
     failure: str = ""
     loads: int = 0
     seconds: float = 0.0
+    _deadline: float | None = None
+    _refused: NoBase | None = None
     apart: bool = False
     """Whether the sides did not fit on one lease, and have one each that they swap."""
 
@@ -65,11 +67,13 @@ class Trial:
         missing = count - len(self.pairs)
         if missing <= 0 or self.failure:
             return missing <= 0
+        if self._refused is not None:
+            raise self._refused  # what cannot be run once cannot be run again
         estimate, left = self.estimate(missing), self.budget()
         if left is not None and estimate > left:
             self.failure = (
                 f"{missing} more process pairs beside {self.base.label} take about "
-                f"{minutes(estimate)}, and --vdb-budget leaves {minutes(left)}"
+                f"{minutes(estimate)}, and --vdb-budget leaves {minutes(max(left, 0))}"
             )
             return False
         self.announce(
@@ -77,10 +81,12 @@ class Trial:
             f"{minutes(estimate)}"
         )
         start = time.monotonic()
+        self._deadline = None if left is None else start + left
         try:
             while len(self.pairs) < count:
                 self.pairs.append(self._pair(len(self.pairs)))
-        except NoBase:
+        except NoBase as error:
+            self._refused = error
             raise
         except VdbError as error:
             self.failure = f"{type(error).__name__}: {error}"
@@ -106,7 +112,7 @@ class Trial:
         if not self.pairs:
             return {}
         sides = {"base": self.pairs[0].base, "candidate": self.pairs[0].candidate}
-        facts = {side: _code(run.facts) for side, run in sides.items()}
+        facts = {side: code_of(run.facts) for side, run in sides.items()}
         names = sorted({*facts["base"], *facts["candidate"]})
         differ = [n for n in names if facts["base"].get(n) != facts["candidate"].get(n)]
         kept = [n for n in names if n in differ or n in STACK]
@@ -123,7 +129,7 @@ class Trial:
             self.apart = True
             pair = self._blocks(index)
         if not self.same_code:
-            check_code(self.base.label, _code(pair.base.facts), _code(pair.candidate.facts))
+            check_code(self.base, code_of(pair.base.facts), code_of(pair.candidate.facts))
         return pair
 
     def _blocks(self, index: int) -> Pair:
@@ -154,14 +160,25 @@ class Trial:
             path=of.path,
             late=of.late,
             block=True,
+            timeout=self._limit(),
         )
         loads = runner.loads
         try:
             return runner.run(job)
         except VdbError as error:
+            self._limit()  # it may have been stopped for the budget's sake
             raise type(error)(f"{of.label}: {error}") from None
         finally:
             self.loads += runner.loads - loads
+
+    def _limit(self) -> float | None:
+        """Seconds that a load or a generation may take; GenerationTimeout past the budget."""
+        if self._deadline is None:
+            return self.job.timeout
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise GenerationTimeout("--vdb-budget is spent; what was finished before counts")
+        return left if self.job.timeout is None else min(left, self.job.timeout)
 
     def _runners(self, stack: ExitStack, index: int) -> dict[str, ChildProcess]:
         """A runner a side: both on one lease, or on its halves, which they swap each time."""
@@ -206,13 +223,26 @@ class Trial:
         return replace(first, samples=tuple(samples), first_call=None)
 
 
-def check_code(label: str, base: Mapping[str, str], candidate: Mapping[str, str]) -> None:
-    """Raise NoBase where both sides loaded the same code, which compares a thing with itself."""
-    if base == candidate:
-        code = "; ".join(f"{name} {version}" for name, version in base.items())
+def check_code(base: Side, ours: Mapping[str, str], theirs: Mapping[str, str]) -> None:
+    """Raise NoBase where the base runs the candidate's code, which compares a thing with itself.
+
+    ``ours`` and ``theirs`` are version and place by package, of the base and of the candidate:
+    nothing that both loaded differs, or a tree's side took a package from the candidate's own.
+    """
+    shared = [name for name in ours if name in theirs]
+    if all(ours[name] == theirs[name] for name in shared):
+        code = "; ".join(f"{name} {ours[name]}" for name in shared)
         raise NoBase(
-            f"--vdb-against: {label} and the candidate load the same code ({code}): name a ref, "
-            "folder or requirement whose code this model is made of"
+            f"--vdb-against: {base.label} and the candidate load the same code ({code}): name a "
+            "ref, folder or requirement whose code this model is made of"
+        )
+    for name, place in ours.items():
+        if base.owns(path := Path(place.rpartition(" ")[2])):
+            continue
+        raise NoBase(
+            f"--vdb-against: {base.label} loaded {name} from the change's own tree ({path}): it is "
+            "put on the path from there in a way that does not follow sys.path; install the "
+            "repository where the gate runs as a copy, or not at all"
         )
 
 
@@ -221,10 +251,13 @@ WAIT = 1800.0
 
 
 def at_steps(sample: Sample, steps: int) -> Sample:
-    """``sample`` as it would be with ``steps`` denoise steps: the median one so many times."""
+    """``sample`` as it would be with ``steps`` denoise steps: the mean one so many times.
+
+    The mean, since some steps may do more than others: those with guidance, or of another expert.
+    """
     if not sample.steps or sample.wall is None or "denoise" not in sample.stages:
         return sample
-    denoise = median(sample.steps) * steps
+    denoise = sample.stages["denoise"] / len(sample.steps) * steps
     wall = sample.wall - sample.stages["denoise"] + denoise
     longer = wall / sample.wall
     return replace(
@@ -249,5 +282,6 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
-def _code(facts: Mapping[str, str]) -> dict[str, str]:
+def code_of(facts: Mapping[str, str]) -> dict[str, str]:
+    """Packages by name, of a run's facts."""
     return {k.removeprefix("code."): v for k, v in facts.items() if k.startswith("code.")}

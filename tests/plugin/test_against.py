@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from pytest_vdb.environment import cpu_count
+from pytest_vdb.records import Environment
+
 ENGINE = """
 import time
 import numpy as np
@@ -30,7 +33,7 @@ CONFTEST = """
 def pytest_vdb_models():
     from pytest_vdb import ModelSpec
     size = dict(num_frames=5, height=32, width=32, num_inference_steps=2)
-    return [ModelSpec("engine", "factory", "engine:build", call=size)]
+    return [ModelSpec("engine", "factory", "engine:build", call=size, devices={devices})]
 """
 BENCH = """
 import pytest
@@ -50,13 +53,16 @@ class Repo:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.root = pytester.path
-        (self.root / "conftest.py").write_text(CONFTEST)
+        self.devices(1)
         (self.root / "benchmarks").mkdir()
         (self.root / "benchmarks" / "test_engine.py").write_text(BENCH)
         self.engine()
         self.git("init", "--quiet")
         self.git("add", "-A")
         self.git("commit", "--quiet", "-m", "base")
+
+    def devices(self, count: int) -> None:
+        (self.root / "conftest.py").write_text(CONFTEST.format(devices=count))
 
     def engine(self, change: str = "pass", top: str = "") -> None:
         (self.root / "engine.py").write_text(ENGINE.format(change=change, top=top))
@@ -119,7 +125,9 @@ def test_slower_larger_and_worse_than_the_base(repo: Repo) -> None:
     )
 
 
+@pytest.mark.skipif(cpu_count() < 2, reason="needs two cores")
 def test_the_same_code_is_cleared_without_a_stored_baseline(repo: Repo) -> None:
+    repo.devices(2)  # the candidate's child holds both cores, until the base needs them
     repo.engine("pass  # a comment")
     repo.run("--vdb-against=HEAD", "--vdb-tolerance=latency=40%").assert_outcomes(passed=2)
     verdicts, _ = repo.told()
@@ -136,6 +144,26 @@ def test_what_the_stored_baseline_clears_costs_nothing(repo: Repo) -> None:
     result = repo.run("--vdb-against=HEAD", "--vdb-tolerance=latency=off")
     result.assert_outcomes(passed=2)
     assert repo.told()[1] == {}
+
+
+def test_the_tolerance_of_a_near_machine_is_not_the_bases(repo: Repo) -> None:
+    repo.run("--vdb-update", "-k", "quality").assert_outcomes(passed=1)
+    [path] = (repo.root / "baselines").glob("*/*/*.json")
+    data = json.loads(path.read_text())
+    for workload in data["workloads"].values():
+        for session in workload["measurements"]["sharpness"]["sessions"].values():
+            session.update({key: 2 * value for key, value in session.items()})
+    data["environment"]["pool"] = "lab"
+    path.unlink()
+    target = path.parents[1] / Environment(data["environment"]).key / path.name
+    target.parent.mkdir()
+    target.write_text(json.dumps(data))
+    result = repo.run("--vdb-against=HEAD", "-k", "quality")
+    result.assert_outcomes(passed=1)
+    verdict = repo.told()[0]["sharpness"]
+    assert verdict["state"] == "IDENTICAL"
+    assert (verdict["tolerance"], verdict["against"]) == ("2%", "")
+    assert verdict["reason"].endswith("the stored baseline alone: REGRESSION")
 
 
 def test_a_base_that_does_not_import_leaves_the_verdict_open_and_says_why(repo: Repo) -> None:

@@ -143,10 +143,16 @@ def test_workers_hold_to_the_same_policy(repo):
 
 
 def test_what_the_change_alone_has_is_new(repo):
-    more = BENCH + '\ndef test_more(vdb):\n    assert vdb.score("sharpness").mean > 0\n'
-    repo.edit("benchmarks/test_bench.py", more)
-    assert repo.run().ret == 1, "nothing is stored anywhere"
+    more = """
+@pytest.mark.vdb(missing="warn")
+def test_more(vdb):
+    assert vdb.score("sharpness").mean > 0
+"""
+    repo.edit("benchmarks/test_bench.py", BENCH + more)
+    result = repo.run()
+    assert result.ret == 1, "nothing is stored anywhere, and a marker of the change loosens nothing"
     assert repo.states["sharpness"] == "NO_BASELINE"
+    result.stdout.fnmatch_lines(["vdb(missing='warn') of test_more* does not count: *"])
     repo.store()
     repo.edit("benchmarks/test_other.py", BENCH)
     repo.store()
@@ -161,6 +167,62 @@ def test_what_the_change_alone_has_is_new(repo):
     assert ("benchmarks/test_bench.py", "ssim", "IDENTICAL") in states
     assert {("benchmarks/test_other.py", name, "NEW") for name in SCORES} <= {*states}
     result.stdout.fnmatch_lines(["*Stored by this change alone, and not at main*"])
+
+
+def test_a_benchmark_that_moves_with_its_baseline_is_still_compared(repo, monkeypatch):
+    git(repo.root, "mv", "benchmarks/test_bench.py", "benchmarks/test_moved.py")
+    [path] = (repo.root / "baselines").glob("*/*/*.json")
+    path.rename(path.with_name("test_moved.json"))
+    repo.draw(repo.root / "clips", noise=3.0)
+    result = repo.run()
+    assert result.ret == 1
+    assert repo.states["temporal_flickering"] == "REGRESSION"
+    result.stdout.fnmatch_lines(["  baseline baselines/ours/*/test_bench.json deleted"])
+
+    repo.draw(repo.root / "clips")
+    assert repo.run().ret == 0
+    assert set(repo.states.values()) == {"NEW"}
+    assert repo.run("--vdb-require").ret == 1
+    assert set(repo.states.values()) == {"NO_BASELINE"}
+    monkeypatch.chdir(repo.root)
+    assert main(["accept", "run.json", "--reason", "moved"]) == 0
+    result = repo.run("--vdb-require", "--vdb-honour-accepted")
+    assert result.ret == 0, result.stdout.str()
+    assert set(repo.states.values()) == {"NEW"}
+
+
+def test_another_workload_escapes_no_comparison(repo):
+    git(repo.root, "switch", "-q", "main")
+    [path] = (repo.root / "baselines").glob("*/*/*.json")
+    data = json.loads(path.read_text())
+    for index in data["tests"].values():
+        for names in index.values():
+            names.append("latent_cosine")  # as of a model that gives latents
+    path.write_text(json.dumps(data))
+    repo.commit()
+    git(repo.root, "switch", "-qC", "change")
+    other = BENCH.replace('vdb.score("ssim").min > 0.5', 'vdb.score("latent_cosine").max < 1')
+    repo.edit("benchmarks/test_bench.py", other)
+    clips = repo.root / "clips/prompts.jsonl"
+    clips.write_text(clips.read_text().replace("a red fox", "a fox"))
+    assert repo.run().ret == 1
+    assert repo.states == {
+        "temporal_flickering": "NO_BASELINE",
+        "latent_cosine": "UNMEASURED",
+        "ssim": "NO_BASELINE",
+    }
+    told = [row["verdict"]["reason"] for row in repo.json["tests"][0]["measurements"]]
+    assert all("the workload changed (" in reason for reason in told)
+
+
+def test_where_policy_is_read_is_not_the_changes_to_say(repo):
+    repo.draw(repo.root / "clips", noise=3.0)
+    repo.edit("benchmarks/pytest.ini", "[pytest]\nvdb_baselines = ../baselines\n")
+    result = repo.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*pytest's configuration lies in *benchmarks here*--rootdir=."])
+    assert repo.run("--rootdir=.").ret == 1
+    assert repo.states["temporal_flickering"] == "REGRESSION"
 
 
 def test_a_medium_that_the_change_deleted_comes_from_the_ref(repo):
@@ -209,7 +271,7 @@ def test_what_a_workflow_restores_is_called_out_all_the_same(repo):
 
 def test_a_change_cannot_accept_itself(repo, monkeypatch):
     git(repo.root, "switch", "-q", "main")
-    repo.edit("pytest.ini", f"{INI}vdb_honour_accepted = true\n")
+    repo.edit("pytest.ini", f"{INI}addopts = --vdb-honour-accepted\n")
     repo.commit()
     git(repo.root, "switch", "-qC", "change")
     repo.draw(repo.root / "clips", noise=3.0)

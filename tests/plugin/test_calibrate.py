@@ -109,7 +109,8 @@ def test_a_calibration_runs_is_told_and_stored(
     (seen,) = files.loads(repo.calibration.read_text(), "", "").sessions.values()
     assert seen.noise.keys() == {"latency"}  # all that this engine's process tells
     noise = seen.noise["latency"]
-    assert (len(noise.pairs), len(noise.levels), noise.runs) == (1, 2, 50)
+    assert (len(noise.pairs), len(noise.levels)) == (1, 2)
+    assert 10 <= noise.runs <= 50  # 10 blocks, of up to 5 where the machine lets them be short
     assert -4 < noise.levels[0] < -2  # ln of some .02 s and more
 
 

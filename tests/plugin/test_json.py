@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 BODY = """
 def test_quality(vdb):
     assert vdb.score('sharpness').mean > 0
@@ -73,3 +75,14 @@ def test_failures_carry_their_outcome(suite):
     run = suite.json()
     assert run["exit"] == 1
     assert run["tests"][0]["outcome"] == "failed"
+
+
+def test_a_file_that_no_run_wrote_is_left_alone(suite):
+    """The flag takes the test file that follows it for its own."""
+    mine = suite.root / "test_mine.py"
+    mine.write_text("def test_it():\n    pass\n")
+    for args in (["test_mine.py"], ["test_mine.py", "test_mine.py"]):
+        result = suite.pytester.runpytest_inprocess("--vdb-json", *args)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*--vdb-json: *test_mine.py exists and no run of pytest-vdb*"])
+    assert mine.read_text() == "def test_it():\n    pass\n"

@@ -3,12 +3,15 @@
 import hashlib
 import io
 import json
+import shutil
+import subprocess
 
 import pytest
 
 from pytest_vdb import cli
 from pytest_vdb.baseline import schema, update
 from pytest_vdb.baseline.store import Store
+from pytest_vdb.errors import BaselineWriteError
 from pytest_vdb.records import Kind, Measurement, Prompt, Provenance, Session, Value, Workload
 
 WORKLOAD = Workload((Prompt("a", "a fox"),), (0,), {"num_frames": 5})
@@ -140,3 +143,59 @@ def test_diff_of_what_is_neither(root, tmp_path, capsys):
     for wrong in (path, tmp_path / "none", tmp_path / "blobs-baselines"):
         assert cli.main(["diff", str(root), str(wrong)]) == 2
         assert "vdb: " in capsys.readouterr().err
+
+
+def test_a_folder_without_baselines_empties_no_store(root, tmp_path, capsys):
+    medium = store(root)
+    (tmp_path / "wrong").mkdir()
+    assert cli.main(["prune", str(tmp_path / "wrong"), "--store", str(root / "media")]) == 2
+    assert "holds no baseline files" in capsys.readouterr().err
+    assert medium.exists()
+
+
+def test_a_collection_with_errors_is_no_list_of_tests(root, capsys, monkeypatch):
+    store(root, test="test_x")
+    store(root, test="test_y")
+    before = files(root)
+    collected = "test_f.py::test_x[m]\n\nERROR test_g.py - ImportError\n1 test, 1 error\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(collected))
+    assert cli.main(["prune", str(root), "--tests", "-"]) == 2
+    assert "could not collect everything (ERROR test_g.py - Imp" in capsys.readouterr().err
+    assert files(root) == before
+
+
+def test_one_lock_for_everybody_and_none_in_git(root, capsys, monkeypatch):
+    store(root)
+    monkeypatch.setenv("TMPDIR", str(root.parent / "elsewhere"))
+    monkeypatch.setattr(update, "LOCK_SECONDS", 0.1)
+    with update.lock(root):
+        assert cli.main(["prune", str(root), "--dry-run"]) == 0  # it writes nothing
+        assert cli.main(["prune", str(root)]) == 2
+        assert "another process has held" in capsys.readouterr().err
+        with pytest.raises(BaselineWriteError, match="has held"):
+            store(root, date="2026-01-02")
+    assert cli.main(["prune", str(root)]) == 0
+    command = ["git", "-C", str(root.parent), "status", "--porcelain", "--untracked-files=all"]
+    subprocess.run(["git", "init", "-q", str(root.parent)], check=True)
+    assert ".pytest-vdb" not in subprocess.check_output(command, text=True)
+
+
+def test_a_place_that_cannot_be_locked_or_pruned_is_said(root, capsys):
+    store(root)
+    lost = root / f"media/ab/{'ab' * 32}.webp"
+    lost.mkdir(parents=True)  # no file, whatever its name says
+    assert cli.main(["prune", str(root)]) == 2
+    assert f"{lost} was not removed: " in capsys.readouterr().err
+    shutil.rmtree(root / update.LOCK)
+    (root / update.LOCK).write_text("")
+    assert cli.main(["prune", str(root)]) == 2
+    assert "cannot be locked: " in capsys.readouterr().err
+
+
+def test_a_file_nested_deeper_than_anybody_reads(root, capsys):
+    store(root)
+    path = root / "m/e/test_f.json"
+    deep = "[" * 900 + "]" * 900
+    path.write_text(path.read_text().replace('"num_frames": 5', f'"num_frames": {deep}'))
+    assert cli.main(["prune", str(root)]) == 2
+    assert "is corrupt (" in capsys.readouterr().err

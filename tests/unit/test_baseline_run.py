@@ -73,6 +73,7 @@ def test_what_a_run_says(tmp_path):
         ({"test_model": None}, "TypeError"),
         ({"test_workload": {"hash": "0"}}, "KeyError"),
         ({"test_environments": {}}, "KeyError"),
+        ({"test_environments": {"quality": "../.."}}, "'../..' is no environment's key"),
         ({"row_samples": [{"prompt": "a", "seed": 0, "value": 1.0}] * 2}, "the same sample twice"),
     ],
 )
@@ -103,3 +104,16 @@ def test_no_run_at_all(tmp_path, text):
         read(path)
     with pytest.raises(BadRun, match="cannot be read: No such file"):
         read(tmp_path / "none.json")
+
+
+def test_a_run_nested_deeper_than_anybody_reads(tmp_path):
+    """Shallow enough for the parser, too deep for what walks it afterwards."""
+    data = run()
+    deep = []
+    for _ in range(900):
+        deep = [deep]
+    text = json.dumps(data).replace('"num_frames": 5', f'"num_frames": {deep}')
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(BadRun, match="is no file of --vdb-json"):
+        read(path)

@@ -10,10 +10,11 @@ from statistics import median
 import numpy as np
 import pytest
 
+from pytest_vdb import calibrate_command
 from pytest_vdb.baseline import calibration as files
 from pytest_vdb.baseline.prune import plan
 from pytest_vdb.baseline.store import Store
-from pytest_vdb.errors import BadSetting, BaselineError
+from pytest_vdb.errors import BadSetting, BaselineError, BaselineWriteError
 from pytest_vdb.gate import StoredSession, auto, judge, rules
 from pytest_vdb.gate.calibration import (
     PAIR_FLOOR,
@@ -172,7 +173,8 @@ def test_calibrations_add_up_and_the_oldest_go(store: Store):
 
 def test_prune_leaves_it_alone(store: Store):
     files.add(store, PATH, calibrated(*simulated(1)))
-    assert not plan(store.root, store.root / "media", keep=1, tests=None).files
+    with pytest.raises(BadSetting, match="holds no baseline files"):  # it is none
+        plan(store.root, store.root / "media", keep=1, tests=None)
 
 
 @pytest.mark.parametrize(
@@ -308,3 +310,17 @@ def test_what_is_out_of_reach_is_said():
     shaken = {key: value + 0.05 * (-1) ** i for i, (key, value) in enumerate(prompts.items())}
     loose = {"higher_is_better": True, "guard_m": 200, "tolerance": Tolerance(0.02)}
     assert rules.paired(shaken, prompts, **loose).resolves == "6.9%"
+
+
+def test_a_calibration_that_cannot_be_stored_is_kept(store: Store, tmp_path):
+    """It took minutes to measure, and what is in its way may be mended later."""
+    path = store.root / PATH
+    path.parent.mkdir(parents=True)
+    path.write_text("{corrupt")
+    fresh = calibrated(*simulated(1))
+    with pytest.raises(BaselineWriteError, match=r"is corrupt.*It is kept in ") as caught:
+        calibrate_command._stored(store, PATH, fresh, 3, tmp_path)
+    kept = tmp_path / "m-cpu-1234-calibration.json"
+    assert f"move it to {path}" in str(caught.value)
+    assert path.read_text() == "{corrupt"
+    assert files.loads(kept.read_text(), "", "") == fresh

@@ -208,3 +208,28 @@ def test_without_the_flag_the_reason_alone_changes():
     found = review(LATENCY, slower(0.1), entry_of(LATENCY, slower(0.1)), honour=False)
     assert found.state is State.REGRESSION
     assert "a.json has an entry for it, which --vdb-honour-accepted honours" in found.reason
+
+
+def test_times_without_an_interval_are_never_accepted():
+    """Against one session the screen never convicts, so nothing else would bound them."""
+    entry = entry_of(LATENCY, slower(0.06), interval=None)
+    found = review(LATENCY, slower(49.0, half=1.0), entry)
+    assert found.state is State.REGRESSION
+    assert "holds no interval" in found.reason
+
+
+@pytest.mark.parametrize(("later", "state"), [(-0.11, "ACCEPTED"), (-0.4, "REGRESSION")])
+def test_a_score_without_an_interval_is_bound_by_its_effect(later, state):
+    """Accepted values that scatter as much as anything make no rule certain of anything."""
+    scattered = measured(Kind.SCORE, [0.1, 1.7] * 4, direction="higher")
+    convicted = slower(-0.1)
+    entry = entry_of(scattered, convicted, interval=None)
+    again = measured(Kind.SCORE, [1 + later] * 8, direction="higher")
+    assert review(again, slower(later, half=0.01), entry).state == state
+
+
+def test_an_entry_lapses_by_the_policys_tolerance_and_not_by_its_own():
+    entry = entry_of(LATENCY, slower(0.10), tolerance="99%")
+    moved = review(LATENCY, slower(0.10, baseline=1.5), entry)
+    assert moved.state is State.REGRESSION
+    assert "the baseline has moved from 1 to 1.5" in moved.reason

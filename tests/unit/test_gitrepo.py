@@ -5,8 +5,10 @@ import subprocess
 import pytest
 
 from pytest_vdb import edits
-from pytest_vdb.errors import NoBase
-from pytest_vdb.gitrepo import Ref
+from pytest_vdb.baseline.ref import inside
+from pytest_vdb.errors import BadSetting, NoBase
+from pytest_vdb.gitrepo import Ref, described
+from pytest_vdb.report.edits import told as lines_of
 
 
 def git(where, *arguments):
@@ -111,9 +113,63 @@ def test_only_what_belongs_to_the_gate_is_an_edit_of_it(repo):
     }
 
 
+def test_where_the_ref_is_read_is_not_the_working_trees_to_say(repo):
+    git(repo, "mv", "baselines", "other")
+    (repo / "baselines").symlink_to("other")
+    ref = Ref.of("--flag", "main", repo)
+    assert ref.below(repo / "baselines/m") == "baselines/m"
+    assert inside(ref, repo / "baselines", "--flag") == "baselines"
+    (repo.parent / "way").symlink_to(repo)  # how one comes to the repository is another matter
+    assert ref.below(repo.parent / "way/baselines") == "baselines"
+    told = edits.find(ref, {"baseline": repo / "baselines"}, []).to_json()
+    assert lines_of(told)[1:] == [
+        "  baseline baselines/m/e/x.json deleted",
+        "  baselines: baselines added",
+    ]
+    git(repo, "commit", "-qam", "linked", "--allow-empty")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "linked")
+    with pytest.raises(BadSetting, match=r"--flag=.*baselines is a symbolic link at main"):
+        inside(Ref.of("--flag", "main", repo), repo / "baselines/m", "--flag")
+
+
+def test_every_changed_line_of_a_marker_is_shown_and_no_attribute_hides_it(repo):
+    bench = """import pytest
+
+@pytest.mark.vdb(
+    num_seeds=4,
+    missing="fail",
+)
+def test(vdb):
+    x = [1, "\x0c"]
+"""
+    write(repo, test_a_DOT_py=bench + "y = 0\n" * 30)
+    git(repo, "commit", "-qam", "two")
+    git(repo, "switch", "-qc", "change")
+    write(repo, _DOT_gitattributes="*.py -diff\n")
+    text = bench.replace("4,", "1,").replace("fail", "warn").replace("[1,", "[2,")
+    write(repo, test_a_DOT_py=text.replace("import pytest", "import pytest as p") + "y = 1\n" * 30)
+    what, how, *lines = found(repo)["test_a.py"]
+    assert (what, how) == ("benchmark", "changed")
+    assert lines[1:3] == [
+        "line 4: num_seeds=4, → num_seeds=1,, in num_seeds=1,",
+        """line 5: missing="fail", → missing="warn",, in missing="warn",""",
+    ]
+    assert lines[3].startswith("line 8: [1, → [2,")
+    assert len(lines) == 2 + 20 + 1
+    assert lines[-1] == "12 more changed lines"
+
+
 def test_what_main_gained_since_is_no_edit_of_the_change(repo):
     git(repo, "branch", "change")
     write(repo, test_a_DOT_py="def test(vdb):\n    assert 2\n")
     git(repo, "commit", "-qam", "main moves on")
     git(repo, "switch", "-q", "change")
     assert found(repo) == {}
+
+
+def test_the_commit_of_a_run_says_whether_the_tree_has_changes(repo, tmp_path):
+    assert described(repo) == git(repo, "rev-parse", "HEAD")[:12]
+    write(repo, test_a_DOT_py="")
+    assert described(repo).endswith("+")
+    assert described(tmp_path) == ""

@@ -3,15 +3,16 @@
 Real pairs of processes are in tests/plugin/test_against.py.
 """
 
+import time
 from pathlib import Path
 
 import pytest
 
-from pytest_vdb.errors import NoBase
+from pytest_vdb.errors import GenerationTimeout, NoBase
 from pytest_vdb.measure.runner import Job
 from pytest_vdb.parallel.lease import Lease
 from pytest_vdb.records import ModelSpec, Prompt, Run, Sample, Workload
-from pytest_vdb.trial.base import candidate
+from pytest_vdb.trial.base import Side, candidate
 from pytest_vdb.trial.interleave import Trial, at_steps, check_code, environment
 
 SAMPLE = Sample(
@@ -37,10 +38,10 @@ def trial(steps=8, asked=40, expected=None, **more):
 
 def test_a_block_of_few_steps_is_told_as_the_whole_run():
     longer = at_steps(SAMPLE, 40)
-    assert longer.wall == pytest.approx(1.0 + 40 * 0.2)  # the slow last step is an accident
-    assert longer.stages == {"denoise": pytest.approx(8.0), "decode": 1.0}
-    assert longer.cpu == pytest.approx(18.0)
-    assert longer.energy["gpu"] == pytest.approx(90.0)
+    assert longer.wall == pytest.approx(1.0 + 40 * 2 / 3)  # a step in three is an expensive one
+    assert longer.stages == {"denoise": pytest.approx(80 / 3), "decode": 1.0}
+    assert longer.cpu == pytest.approx(2 * longer.wall)
+    assert longer.energy["gpu"] == pytest.approx(10 * longer.wall)
 
 
 def test_what_has_no_steps_is_told_as_it_is():
@@ -67,9 +68,22 @@ def test_a_budget_is_kept_and_named(tmp_path):
 
 def test_two_sides_of_one_code_are_no_comparison():
     torch = {"torch": "2.13 /x/torch"}
-    check_code("main", torch | {"ours": "/base/ours"}, torch | {"ours": "/head/ours"})
+    base = Side("main", (), tree="/base", top="/head")
+    check_code(base, torch | {"ours": "/base/ours"}, torch | {"ours": "/head/ours"})
     with pytest.raises(NoBase, match=r"main and the candidate load the same code \(torch 2.13"):
-        check_code("main", torch, dict(torch))
+        check_code(base, torch | {"gone": "/base/gone"}, torch | {"conftest": "/head/conftest.py"})
+    mixed = {"ours": "/base/ours", "other": "/head/lib/other"}
+    with pytest.raises(NoBase, match="loaded other from the change's own tree"):
+        check_code(base, mixed, mixed | {"ours": "/head/ours"})
+
+
+def test_a_budget_ends_what_is_under_way():
+    limited = trial()
+    limited._deadline = time.monotonic() + 100
+    assert limited._limit() == pytest.approx(100, abs=1)
+    limited._deadline = time.monotonic() - 1
+    with pytest.raises(GenerationTimeout, match="--vdb-budget is spent"):
+        limited._limit()
 
 
 def test_a_child_finds_this_plugin_and_nothing_beside_it(tmp_path):

@@ -1,11 +1,12 @@
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from pytest_vdb.errors import BadSetting
 from pytest_vdb.flags import OPTIONS, device, duration, literal
 from pytest_vdb.marker import marker_layer
-from pytest_vdb.options import Settings
+from pytest_vdb.options import Layers, Settings
 
 
 def mark(**kwargs):
@@ -47,6 +48,18 @@ def test_later_layers_win_and_mappings_merge_key_by_key():
 def test_a_marker_is_a_layer():
     layer = marker_layer(mark(num_seeds=3, num_frames=5, call={"x": 1}, timeout="2min"))
     assert layer == {"seeds": (0, 1, 2), "call": {"num_frames": 5, "x": 1}, "timeout": 120.0}
+
+
+def test_under_a_ref_a_marker_tightens_and_does_not_loosen():
+    marks = [{"missing": "warn", "inconclusive": "fail"}]
+    assert Layers({}, {"missing": "fail"}, Path()).resolve([{}]).missing == "fail"
+    ini = {"missing": "fail"}
+    assert Layers(ini, {}, Path()).resolve(marks).missing == "warn"
+    found = Layers(ini, {"baseline_ref": "main"}, Path()).resolve(marks)
+    assert (found.missing, found.inconclusive) == ("fail", "fail")
+    assert found.overruled == ("missing='warn'",)
+    warning = Layers({"missing": "warn"}, {"baseline_ref": "main"}, Path()).resolve(marks)
+    assert (warning.missing, warning.overruled) == ("warn", ())
 
 
 def test_every_option_has_its_setting():

@@ -7,7 +7,6 @@ import pytest
 
 from pytest_vdb.gate.policy import Consequences, Tolerance, tolerance_for
 from pytest_vdb.gate.rules import (
-    block_ratios,
     fastest_half,
     interleaved,
     kid_changes,
@@ -160,6 +159,9 @@ def test_sessions_of_one_level_are_one_mode():
         ([1.0, 1.0, 1.0, 2.0], "abcd", [[3]]),
         ([1.0, 2.0, 1.0, 2.0], "abcd", [[1, 3], [0, 2]]),  # it comes and goes
         ([1.0, 2.0], "aa", [[1], [0]]),  # the same code did both
+        ([1.0, 2.0, 1.0], "abc", [[0, 2]]),  # one bad session excuses nothing
+        ([1.0, 2.0], ["", ""], [[1], [0]]),  # nobody knows: outside version control
+        ([1.0, 2.0], ["a+", "a+"], [[1]]),  # two different trees
     ],
 )
 def test_a_mode_counts_where_it_recurs(levels, commits, modes):
@@ -209,11 +211,13 @@ def test_one_disturbed_block_is_no_slowdown():
     assert interleaved(disturbed, **SIDE_BY_SIDE).effect == pytest.approx(0, abs=1e-3)
 
 
-def test_side_by_side_of_a_rate_is_told_as_a_rate():
-    verdict = interleaved([block_ratios([1.0], [1.25])] * 3, rate=True, **SIDE_BY_SIDE)
-    assert verdict.state is State.REGRESSION
-    assert verdict.effect == pytest.approx(-0.2)
-    assert verdict.baseline == 0.5
+def test_a_tolerance_of_a_rate_is_the_rates_own():
+    base = [[2.0, 2.01, 1.99, 2.0]]  # videos a second
+    how = {"guard_m": 200, "rate": True}
+    fallen = latency_screen([1.7] * 4, base, tolerance=Tolerance(0.1, False), **how)
+    assert fallen.state is not State.PASS  # by .3, and .1 is allowed
+    fine = latency_screen([1.95] * 4, base, tolerance=Tolerance(0.4, False), **how)
+    assert fine.state is State.PASS
 
 
 def test_latency_screen_clears_what_is_within_and_never_convicts_on_few_sessions():

@@ -82,16 +82,29 @@ def test_a_sub_folder_and_a_src_layout_are_found_in_the_base(repo, monkeypatch):
 
 def test_a_checkout_that_a_kill_left_half_done_is_made_anew(repo):
     side = prepare("main", repo)
+    Path(f"{side.tree}.whole").unlink()
     Path(side.path[0], "ours", "__init__.py").unlink()
     assert value(prepare("main", repo)) == "1"
 
 
-def test_setup_runs_once_a_commit_and_in_the_base(repo):
-    command = "echo built >> built.txt"
+def test_setup_runs_once_a_commit_and_in_the_base_whatever_it_changes(repo):
+    command = "echo built >> built.txt; echo VALUE = 9 > ours/__init__.py"
     for _ in range(2):
         side = prepare("main", repo, command)
     assert Path(side.path[0], "built.txt").read_text() == "built\n"
+    assert value(side) == "9"
     assert not (repo / "built.txt").exists()
+    assert value(prepare("main", repo)) == "1"  # without it, another tree
+
+
+def test_code_beside_the_tests_root_is_the_bases_own(repo, monkeypatch):
+    """pytest's root may be a folder of the repository whose code lies above it."""
+    (repo / "benchmarks").mkdir()
+    (repo / "benchmarks" / "pytest.ini").write_text("[pytest]\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "--quiet", "-m", "two")
+    (repo / "ours" / "__init__.py").write_text("VALUE = 3\n")
+    assert value(prepare("HEAD", repo / "benchmarks")) == "2"
 
 
 def test_a_setup_that_fails_shows_its_last_lines(repo):
@@ -173,3 +186,11 @@ def test_weights_in_the_repository_are_the_base_trees_own(repo):
     assert side.model(ours).location == str(Path(side.path[0], "weights"))
     elsewhere = ModelSpec("hub", "diffusers", "org/model")
     assert side.model(elsewhere) is elsewhere
+
+
+@pytest.mark.parametrize(
+    "moving", ["diffusers>=0.30", "ours @ git+https://example.org/ours@main", "diffusers==0.*"]
+)
+def test_a_requirement_that_moves_is_refused(repo, moving):
+    with pytest.raises(NoBase, match="names something that moves"):
+        prepare(moving, repo)

@@ -14,7 +14,7 @@ from statistics import median
 
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.gate.rules.common import ALPHA, guarded, out_of_reach, t_quantile, t_tail
-from pytest_vdb.gate.rules.latency import as_rate, effect_of
+from pytest_vdb.gate.rules.latency import effect_of
 from pytest_vdb.records import State, Verdict
 
 LOOKS = (3, 4, 6, 8)
@@ -47,15 +47,13 @@ def interleaved(
     tolerance: Tolerance,
     guard_m: int,
     pair_sd: float = PAIR_SD,
-    rate: bool = False,
 ) -> Verdict:
     """The `block_ratios` of process pairs (of seconds each) to a verdict.
 
     A pair's value is the median over its blocks, which sees neither a block that something
     disturbed nor a drift through all of them. ``level`` is the base's own value, in seconds;
     ``pair_sd`` is the sd of a pair's value that a calibration of this machine kind found, pooled
-    with what the pairs show (with the weight of 8 pairs). ``rate``: tell the verdict as a change
-    of how many a second.
+    with what the pairs show (with the weight of 8 pairs).
 
     REGRESSION where the slowdown exceeds the tolerance (p < .01) and is one at all (p < .01/m),
     PASS where one beyond the tolerance is excluded (p < .05), IMPROVEMENT the mirror image of the
@@ -95,7 +93,7 @@ def interleaved(
             "widen it",
             **seen,
         )
-    return as_rate(verdict) if rate else verdict
+    return verdict
 
 
 def _left_by_blocks(pairs: Sequence[Sequence[float]]) -> float:

@@ -43,6 +43,9 @@ def latency_screen(
     base and candidate side by side on one machine can tell a slow change from a slow machine.
     """
     if rate:
+        if not tolerance.relative:  # of the rate itself: as a share of what was stored
+            rates = [math.exp(-fastest_half([1 / v for v in session])) for session in base]
+            tolerance = Tolerance(tolerance.value / (sum(rates) / len(rates)))
         verdict = latency_screen(
             [1 / value for value in new],
             [[1 / value for value in session] for session in base],

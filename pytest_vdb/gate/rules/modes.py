@@ -10,9 +10,11 @@ def live_modes(levels: Sequence[float], commits: Sequence[str], gap: float) -> l
 
     ``levels`` has a number a session, oldest first; sessions further apart than ``gap``, with
     none between them, are of different modes. A change of the code also leaves two levels behind,
-    and the old one must not excuse a step back to it. So beside the newest session's mode only
-    those count that came back after another had been seen, or that were seen on a commit of
-    another mode's sessions.
+    and the old one must not excuse a step back to it; nor may one bad session excuse what it
+    showed. So beside the newest session's mode only those count that came back after another had
+    been seen, or that were seen on a commit of another mode's sessions. Commits are compared as
+    they are written: of trees with changes (``…+``) none is another's. Where no commit is known
+    (``""``) nothing tells a step from a mode, and every level counts.
     """
     modes: list[list[int]] = []
     last = None
@@ -28,4 +30,5 @@ def live_modes(levels: Sequence[float], commits: Sequence[str], gap: float) -> l
 def _recurs(mode: list[int], modes: list[list[int]], commits: Sequence[str]) -> bool:
     others = [index for other in modes if other is not mode for index in other]
     shared = {commits[index] for index in mode} & {commits[index] for index in others}
-    return mode[-1] > min(others) or bool(shared)
+    came_back = any(mode[0] < index < mode[-1] for index in others)
+    return came_back or any(not commit.endswith("+") for commit in shared)
