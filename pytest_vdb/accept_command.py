@@ -39,6 +39,10 @@ WHY_NOT = {
     State.NEW: "it is accepted already",
 }
 PASSES = "it passes as it is"
+NOT_TAKEN = (
+    "this run did not take it, so nothing can be let stand; on the base branch, --vdb-update "
+    "--vdb-update-mode=all forgets what a test no longer takes"
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +86,8 @@ def _accept(options: argparse.Namespace, run: RunFile, session: VdbSession) -> i
             f"vdb accept: {options.run_json} has no test or measurement {options.only or ''!r}; "
             f"its measurements: {', '.join(known) or 'none'}"
         )
-    taken = [row for row in rows if row.verdict.state in ACCEPTABLE]
-    refused = [row for row in rows if row.verdict.state not in ACCEPTABLE]
+    taken = [row for row in rows if row.verdict.state in ACCEPTABLE and _is_there(row)]
+    refused = [row for row in rows if row not in taken]
     if not taken:
         told = "".join(f"\n  {_refusal(row)}" for row in refused)
         raise BadSetting(f"vdb accept: only REGRESSION and NO_BASELINE can be accepted:{told}")
@@ -105,6 +109,11 @@ def _accept(options: argparse.Namespace, run: RunFile, session: VdbSession) -> i
     return 0
 
 
+def _is_there(row: RunRow) -> bool:
+    """Whether the run took it; a distance without a reference has no values yet."""
+    return bool(row.measurement.values) or row.measurement.kind is Kind.DISTANCE
+
+
 def _bounded(verdict: Verdict) -> bool:
     return verdict.state is not State.REGRESSION or verdict.interval is not None
 
@@ -117,7 +126,7 @@ def _matches(row: RunRow, pattern: str) -> bool:
 
 def _refusal(row: RunRow) -> str:
     state = row.verdict.state
-    why = WHY_NOT.get(state, PASSES)
+    why = WHY_NOT.get(state, PASSES) if _is_there(row) or state not in ACCEPTABLE else NOT_TAKEN
     return plain(f"{row.measurement.name} of {row.nodeid} is {state}: {why}")
 
 

@@ -11,6 +11,9 @@ from typing import Self
 
 from pytest_vdb.errors import NoBase
 
+DESCRIBE_SECONDS = 20.0
+"""What a look at a very large tree may take, for a fact that is only shown."""
+
 TAIL = 15
 """Lines of a failed command that a message shows."""
 
@@ -20,14 +23,16 @@ def run(command: Sequence[str]) -> str:
     return output(command).decode(errors="replace").strip()
 
 
-def output(command: Sequence[str]) -> bytes:
+def output(command: Sequence[str], timeout: float | None = None) -> bytes:
     """The bytes that ``command`` prints. Raises NoBase with its last lines where it fails."""
     # A hook that calls us sets GIT_DIR and others, which are about another repository.
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        result = subprocess.run(command, capture_output=True, env=env)
+        result = subprocess.run(command, capture_output=True, env=env, timeout=timeout)
     except OSError as error:
         raise NoBase(f"{command[0]} cannot be run: {error.strerror or error}") from None
+    except subprocess.TimeoutExpired:
+        raise NoBase(f"{' '.join(command)} took longer than {timeout:g} s") from None
     if result.returncode:
         told = (result.stderr or result.stdout).decode(errors="replace")
         raise NoBase(f"{' '.join(command)} failed:{tail(told)}")
@@ -61,7 +66,8 @@ def described(where: Path) -> str:
     """The checked-out commit, with ``+`` where the tree has changes; empty outside git."""
     try:
         how = ("--always", "--abbrev=12", "--dirty=+", "--exclude=*")
-        return git(where, "describe", *how)
+        command = ["git", "-C", str(where), "describe", *how]
+        return output(command, timeout=DESCRIBE_SECONDS).decode(errors="replace").strip()
     except NoBase:
         return ""
 

@@ -255,3 +255,14 @@ def test_arguments_that_nobody_knows(here, capsys):
     assert vdb("accept", run, "--onyl=sharpness") == 2
     assert vdb("accept", run, run) == 2
     assert f"unrecognized arguments: {run}" in capsys.readouterr().err
+
+
+def test_what_the_run_did_not_take_cannot_be_accepted(here, capsys):
+    run = write(here / "run.json", unknown("sharpness", []), unknown("latency", [1.0] * 8))
+    assert cli.main(["accept", run, "--reason", "meant"]) == 0
+    told = capsys.readouterr().out
+    assert "not accepted: sharpness of" in told
+    assert "this run did not take it" in told
+    alone = write(here / "alone.json", unknown("sharpness", []))
+    assert cli.main(["accept", alone, "--reason", "meant"]) != 0
+    assert "this run did not take it" in capsys.readouterr().err
