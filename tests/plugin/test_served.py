@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import Suite
+from tests.plugin.conftest import SIZE, Suite
 
 SERVER = Path(__file__).parents[1] / "video_server.py"
 BODY = """
@@ -35,7 +35,8 @@ def run(suite: Suite, *args: str) -> pytest.RunResult:
 
 def test_a_served_model_is_gated_like_any_other(suite: Suite) -> None:
     """Of the first run all but its latency is stored: it is looked at too seldom."""
-    suite.write(BODY)
+    # Long enough to be seen leaving the queue, also by a client that is kept waiting.
+    suite.write(BODY, f"prompts=['a red fox', 'a blue boat'], num_inference_steps=16, {SIZE}")
     coarse = ["--vdb-set=poll_interval=0.5", "--vdb-tolerance=latency=5%"]
     result = run(suite, "--vdb-update", *coarse)
     result.assert_outcomes(passed=1, skipped=1, failed=1)
