@@ -185,8 +185,7 @@ class Beside:
         noise = self.session.standards.calibration(
             bench.spec.name, bench.environments[1], measurement.name
         )
-        looks = [n for n in rules.LOOKS if n <= settings.ab_processes] or [settings.ab_processes]
-        for count in looks:
+        for count in trial.looks:
             if not trial.reach(count):
                 break
             pairs = [(read(pair.base), read(pair.candidate)) for pair in trial.pairs[:count]]
@@ -198,6 +197,7 @@ class Beside:
                 tolerance=tolerance,
                 guard_m=settings.guard_m,
                 pair_sd=noise.pair_sd if noise else rules.PAIR_SD,
+                last=count == trial.looks[-1],
             )
             if verdict.state is not State.INCONCLUSIVE:
                 break
@@ -235,6 +235,7 @@ class Beside:
                 expected,
                 budget=self._left,
                 announce=self.session.say,
+                most=settings.ab_processes,
             )
         return self.trials[key]
 

@@ -51,7 +51,7 @@ class Settings:
     base: str | None = None
     base_setup: str | None = None
     budget: float | None = None
-    ab_processes: int = 3
+    ab_processes: int | None = None
     ab_steps: int = 8
     baseline_ref: str | None = None
     accepted: str = "accepted"

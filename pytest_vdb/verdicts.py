@@ -198,7 +198,7 @@ class TestRun:
             measurement,
             self.vdb.stored(measurement),
             self._calibration(measurement),
-            pairs=self.settings.ab_processes if can_run else None,
+            pairs=(self.settings.ab_processes or auto.PAIRS) if can_run else None,
             model=self.vdb.model.name,
         )
 

@@ -18,6 +18,9 @@ from pytest_vdb.records import REPORTED, Kind, Measurement
 if TYPE_CHECKING:
     from pytest_vdb.gate import StoredSession
 
+PAIRS = 3
+"""Process pairs that are always allowed beside a base; where more are, they may not be needed."""
+
 
 def check(name: str, kind: Kind | None, *, once: bool) -> None:
     """Raise BadSetting where ``auto`` cannot be known before the run under test.

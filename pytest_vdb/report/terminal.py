@@ -166,7 +166,7 @@ def _out_of_reach(measured: Measured) -> list[str]:
             if m.kind is Kind.SCORE:
                 todo = "more prompts tell more"
             elif test.get("beside"):
-                todo = "an idle machine, or --vdb-ab-processes=8, tells more"
+                todo = "an idle machine tells more"
             lines[m.name, verdict.tolerance] = (
                 f"{m.name}: tolerance {verdict.tolerance} is below what this run tells apart "
                 f"({verdict.resolves}): {todo}; or widen it"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
@@ -42,7 +43,8 @@ class Trial:
     workload's own number, plus everything else. ``budget`` gives the seconds that are left for
     side-by-side runs; ``announce`` hears what more pairs will take. A trial that fails keeps the
     pairs that it has, and says why there are no more in ``failure``. ``same_code`` says that both
-    sides are meant to load the same code, as a calibration does.
+    sides are meant to load the same code, as a calibration does. ``most`` pairs may be run; None
+    leaves it to `PATIENCE`.
     """
 
     job: Job
@@ -53,6 +55,7 @@ class Trial:
     budget: Callable[[], float | None] = lambda: None
     announce: Callable[[str], None] = lambda line: None
     same_code: bool = False
+    most: int | None = None
     pairs: list[Pair] = field(default_factory=list)
     failure: str = ""
     loads: int = 0
@@ -93,6 +96,15 @@ class Trial:
         finally:
             self.seconds += time.monotonic() - start
         return not self.failure
+
+    @cached_property
+    def looks(self) -> list[int]:
+        """After how many pairs the rule is asked, in turn."""
+        from pytest_vdb.gate.rules import LOOKS
+
+        if (most := self.most) is None:
+            most = LOOKS[-1] if self.estimate(LOOKS[-1]) <= PATIENCE else LOOKS[0]
+        return [count for count in LOOKS if count <= most] or [most]
 
     def estimate(self, pairs: int) -> float:
         """Seconds that ``pairs`` more take, by those before or else by the candidate's own run."""
@@ -248,6 +260,9 @@ def check_code(base: Side, ours: Mapping[str, str], theirs: Mapping[str, str]) -
 
 WAIT = 1800.0
 """Seconds to wait for free devices."""
+
+PATIENCE = 300.0
+"""Seconds that 8 process pairs may take for as many to be run where nobody asked for a number."""
 
 
 def at_steps(sample: Sample, steps: int) -> Sample:

@@ -190,6 +190,27 @@ def test_pairs_that_differ_widely_convict_nobody():
     )
 
 
+def test_three_pairs_of_differing_processes_that_agree_by_chance_wait_for_a_fourth():
+    agreeing = [[0.19] * 5, [0.2] * 5, [0.22] * 5]
+    assert interleaved(agreeing, **SIDE_BY_SIDE).state is State.REGRESSION
+    assert interleaved(agreeing, **SIDE_BY_SIDE, last=False).state is State.INCONCLUSIVE
+    fourth = [*agreeing, [0.0] * 5]
+    assert interleaved(fourth, **SIDE_BY_SIDE, last=False).state is State.INCONCLUSIVE
+    slower = [*agreeing, [0.2] * 5]
+    assert interleaved(slower, **SIDE_BY_SIDE, last=False).state is State.REGRESSION
+
+
+def test_an_assumption_that_the_pairs_contradict_has_no_weight():
+    steady = [[0.1 + w] * 5 for w in (-0.02, -0.01, 0.01, 0.02)]
+    told = interleaved(steady, **SIDE_BY_SIDE)
+    assert told.state is State.REGRESSION
+    widely = [[0.3 + w] * 5 for w in (-0.06, -0.04, 0.04, 0.06)]
+    contradicting = interleaved(widely, **SIDE_BY_SIDE)
+    assert contradicting.state is State.INCONCLUSIVE
+    calibrated = interleaved(widely, **SIDE_BY_SIDE, pair_sd=0.05)
+    assert calibrated.state is State.REGRESSION  # known to differ so, and counted as such
+
+
 def test_three_equal_pairs_know_no_more_than_processes_do():
     verdict = interleaved([[0.0] * 5] * 3, **SIDE_BY_SIDE)
     low, high = verdict.interval
