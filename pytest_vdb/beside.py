@@ -191,8 +191,10 @@ class Beside:
             pairs = [(read(pair.base), read(pair.candidate)) for pair in trial.pairs[:count]]
             if not all(a and b for a, b in pairs):
                 return f"{measurement.name} is not measured side by side"
+            ratios = [rules.block_ratios(a, b) for a, b in pairs]
+            trial.ratios[measurement.name] = ratios
             verdict = rules.interleaved(
-                [rules.block_ratios(a, b) for a, b in pairs],
+                ratios,
                 level=median(value for a, _ in pairs for value in a),
                 tolerance=tolerance,
                 guard_m=settings.guard_m,
@@ -262,6 +264,10 @@ class Beside:
             "pairs": len(trial.pairs),
             "loads": trial.loads,
             "seconds": round(trial.seconds, 3),
+            "ratios": {
+                name: [[round(value, 5) for value in blocks] for blocks in pairs]
+                for name, pairs in sorted(trial.ratios.items())
+            },
             "code": trial.code,
             "failure": trial.failure,
         }

@@ -25,12 +25,13 @@ from gate_study import (
     percent,
     process_pairs,
     sessions,
+    trial,
 )
 
 from pytest_vdb import noise as nouns
 from pytest_vdb.gate.calibration import estimate
 from pytest_vdb.gate.policy import Tolerance
-from pytest_vdb.gate.rules import fastest_half, interleaved, latency_screen, pairs_resolve
+from pytest_vdb.gate.rules import LOOKS, PAIR_SD, fastest_half, latency_screen, pairs_resolve
 from pytest_vdb.noise import Calibrated, Calibration
 from pytest_vdb.records import State
 
@@ -71,16 +72,15 @@ def judge(
     tolerance: Tolerance,
     effect: float,
 ) -> State:
-    """One measurement through both stages, with 3 process pairs in the second."""
+    """One measurement through both stages."""
     base = [list(session) for session in sessions(rng, noise, SESSIONS)]
     (new,) = sessions(rng, noise, 1, effect)
     screen = {"session_sd": known.session_sd} if known else {}
-    pair = {"pair_sd": known.pair_sd} if known else {}
+    pair_sd = known.pair_sd if known else PAIR_SD
     first = latency_screen(list(new), base, tolerance=tolerance, guard_m=GUARD_M, **screen)
     if first.state in (State.PASS, State.IMPROVEMENT):
         return first.state
-    pairs = process_pairs(rng, noise, 3, effect)
-    return interleaved(pairs, level=1.0, tolerance=tolerance, guard_m=GUARD_M, **pair).state
+    return trial(rng, noise, effect, tolerance, LOOKS, pair_sd)[0].state
 
 
 def rows(suites: int) -> Iterator[list[str]]:

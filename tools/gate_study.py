@@ -27,7 +27,7 @@ from pytest_vdb.gate.rules import (
     paired,
     swap_test,
 )
-from pytest_vdb.gate.rules.interleaved import BLOCKS, LOOKS, block_ratios
+from pytest_vdb.gate.rules.interleaved import BLOCKS, LOOKS, PAIR_SD, block_ratios
 from pytest_vdb.records import (
     Acceptance,
     Kind,
@@ -88,6 +88,7 @@ SETTINGS = (
     replace(ASSUMED, name="runs 10 %", run=0.1),
     replace(ASSUMED, name="processes 2 %", process=0.02),
     replace(ASSUMED, name="processes 5 %", process=0.05),
+    replace(ASSUMED, name="processes 15 %", process=0.15),
 )
 
 
@@ -139,12 +140,26 @@ def beside(
     tolerance: Tolerance,
     looks: Sequence[int],
 ) -> Outcome:
-    pairs = list(process_pairs(rng, noise, looks[-1], effect))
+    verdict, pairs = trial(rng, noise, effect, tolerance, looks)
+    return Outcome(verdict.state, 2 * pairs)
+
+
+def trial(
+    rng: np.random.Generator,
+    noise: Noise,
+    effect: float,
+    tolerance: Tolerance,
+    looks: Sequence[int],
+    pair_sd: float = PAIR_SD,
+) -> tuple[Verdict, int]:
+    """What side by side says, and after how many process pairs."""
+    pairs = process_pairs(rng, noise, looks[-1], effect)
     for n in looks:
-        verdict = interleaved(pairs[:n], level=1.0, tolerance=tolerance, guard_m=GUARD_M)
+        how = {"tolerance": tolerance, "guard_m": GUARD_M, "pair_sd": pair_sd}
+        verdict = interleaved(pairs[:n], level=1.0, last=n == looks[-1], **how)
         if verdict.state is not State.INCONCLUSIVE:
             break
-    return Outcome(verdict.state, 2 * n)
+    return verdict, n
 
 
 def scores(
@@ -173,14 +188,19 @@ def skewed(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 # ------------------------------------------------------------------ the tables
 
 
-def gate_table(suites: int) -> Iterator[list[str]]:
+def slow_loads_table(suites: int) -> Iterator[list[str]]:
+    """Both stages together, where no more than 3 process pairs are affordable."""
+    return gate_table(suites, LOOKS[:1])
+
+
+def gate_table(suites: int, looks: Sequence[int] = LOOKS) -> Iterator[list[str]]:
     """Both stages together, by setting."""
     yield [
         "noise", "false alarms: suites", "A/A cleared", "A/A processes",
         "+5 % convicted", "+10 % convicted", "+10 % cleared", "+10 % inconclusive",
         "+20 % convicted",
     ]  # fmt: skip
-    tolerance, looks = Tolerance(0.05), LOOKS[:1]
+    tolerance = Tolerance(0.05)
     for noise in SETTINGS:
         rng = np.random.default_rng(1)
         alarms, cleared, processes = 0, 0, 0
@@ -217,7 +237,7 @@ def design_table(suites: int) -> Iterator[list[str]]:
     ]  # fmt: skip
     for tol in (0.03, 0.05, 0.10):
         for process in (0.005, 0.02):
-            for looks in ((2, 3), (3,), LOOKS):
+            for looks in ((2, 3), (3,), (3, 4), LOOKS):
                 rng = np.random.default_rng(2)
                 noise = replace(ASSUMED, process=process)
                 tolerance = Tolerance(tol)
@@ -305,8 +325,7 @@ def acceptance_table(suites: int) -> Iterator[list[str]]:
 
 
 def one_trial(rng: np.random.Generator, noise: Noise, slower: float) -> Verdict:
-    pairs = process_pairs(rng, noise, LOOKS[0], math.log1p(slower))
-    return interleaved(pairs, level=1.0, tolerance=Tolerance(0.05), guard_m=GUARD_M)
+    return trial(rng, noise, math.log1p(slower), Tolerance(0.05), LOOKS)[0]
 
 
 def accepted_then(first: Verdict, later: Verdict) -> State:
@@ -371,6 +390,7 @@ PEERS: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
 
 TABLES = {
     "gate": gate_table,
+    "slow-loads": slow_loads_table,
     "design": design_table,
     "quality": quality_table,
     "sets": sets_table,

@@ -94,7 +94,9 @@ QUALITY = """
 import pytest
 
 # A black video fails the sanity checks; here the scores are to tell.
-pytestmark = pytest.mark.vdb(prompts="shapes", seeds=[{seed}], allow=["black", "blank", "frozen"])
+pytestmark = pytest.mark.vdb(
+    prompts="shapes", seeds=[{seed}], num_inference_steps=6, allow=["black", "blank", "frozen"]
+)
 
 
 def test_quality(vdb):

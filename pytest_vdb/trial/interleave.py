@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -44,7 +45,8 @@ class Trial:
     side-by-side runs; ``announce`` hears what more pairs will take. A trial that fails keeps the
     pairs that it has, and says why there are no more in ``failure``. ``same_code`` says that both
     sides are meant to load the same code, as a calibration does. ``most`` pairs may be run; None
-    leaves it to `PATIENCE`.
+    leaves it to `PATIENCE`. ``ratios`` holds what was judged, by measurement: each pair's blocks as
+    ln(candidate / base).
     """
 
     job: Job
@@ -57,6 +59,7 @@ class Trial:
     same_code: bool = False
     most: int | None = None
     pairs: list[Pair] = field(default_factory=list)
+    ratios: dict[str, list[list[float]]] = field(default_factory=dict)
     failure: str = ""
     loads: int = 0
     seconds: float = 0.0
@@ -203,6 +206,8 @@ class Trial:
             first = index % 2
             parts = {"base": halves[first], "candidate": halves[1 - first]}
         env = environment(Path(self.job.folder, "plugin"))
+        if kind == "cpu":
+            env |= {name: value for name, value in KEEP_MEMORY.items() if name not in os.environ}
         runners = {}
         for side, part in parts.items():
             of = self.base if side == "base" else self.candidate
@@ -260,6 +265,17 @@ def check_code(base: Side, ours: Mapping[str, str], theirs: Mapping[str, str]) -
 
 WAIT = 1800.0
 """Seconds to wait for free devices."""
+
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the most that glibc takes
+}
+"""glibc's settings for the processes of a pair on a CPU, unless the user has some: keep freed memory.
+
+By default it hands large buffers back or keeps them as the heap's layout has it, which address
+randomisation decides anew for each process: 0 to 7,900 page faults for each VAE decode of `shapes`,
+and 54 to 77 ms, in processes of one code. A process pair is no place for a coin toss of that size.
+"""
 
 PATIENCE = 300.0
 """Seconds that 8 process pairs may take for as many to be run where nobody asked for a number."""

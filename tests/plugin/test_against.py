@@ -111,6 +111,8 @@ def test_slower_larger_and_worse_than_the_base(repo: Repo) -> None:
     assert verdicts["memory.peak"]["effect"] == pytest.approx(1)
     assert verdicts["sharpness"]["effect"] == pytest.approx(-0.75, abs=0.01)
     assert (trial["pairs"], trial["loads"]) == (1, 2)
+    ((blocks,),) = trial["ratios"].values()  # of latency, its one pair
+    assert len(blocks) == 5
     assert trial["commit"] == repo.git("rev-parse", "HEAD")
     assert str(repo.root) in trial["code"]["candidate"]["engine"]
     assert str(repo.root) not in trial["code"]["base"]["engine"]

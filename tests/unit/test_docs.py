@@ -47,6 +47,7 @@ IN_WORDS = {
     "missing": ("CI", "fail", "warn"),
     "inconclusive": ("fail", "warn"),
     "tolerance": ("by",),
+    "ab_processes": ("5 minutes", "3"),
 }
 
 

@@ -4,6 +4,8 @@ Real pairs of processes are in tests/plugin/test_against.py.
 """
 
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,13 @@ def test_two_processes_that_need_a_device_each_swap_the_halves_of_a_lease(tmp_pa
     assert (first.devices, second.devices) == (("cpu0", "cpu1"), ("cpu2", "cpu3"))
     assert first.env["PYTEST_VDB_CPUS"] == "0,1"
     assert first.env["MASTER_PORT"] != second.env["MASTER_PORT"]
+
+
+def test_processes_of_a_pair_keep_their_memory_on_a_cpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")  # the user's own word
+    of_a_pair = trial()
+    of_a_pair.job = replace(of_a_pair.job, folder=str(tmp_path), device="cpu")
+    with ExitStack() as stack:
+        for runner in of_a_pair._runners(stack, 0).values():
+            assert runner.env["MALLOC_TRIM_THRESHOLD_"] == str(1 << 30)
+            assert "MALLOC_MMAP_THRESHOLD_" not in runner.env
