@@ -80,7 +80,7 @@ class BaseBench(Bench):
         self.session.make_room()  # the candidate's model, and the devices that it holds
         job = self.job()
         side, env = self.side, environment(Path(job.folder, "plugin"))
-        runner = ChildProcess(python=side.python, env=env, cwd=side.cwd)
+        runner = ChildProcess(python=side.python, env=env, cwd=side.cwd, preflight=False)
         start = time.monotonic()
         try:
             with self.session.charged("beside"):
@@ -259,6 +259,7 @@ class Beside:
             return None
         return {
             "model": bench.spec.name,
+            "workload": bench.workload.hash,
             "base": self.side.label,
             "commit": self.side.commit,
             "pairs": len(trial.pairs),
