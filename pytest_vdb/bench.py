@@ -18,11 +18,9 @@ from pytest_vdb.errors import (
     Unmeasured,
     VdbError,
 )
-from pytest_vdb.models.catalog import WHOLE_SECTIONS
 from pytest_vdb.models.sources import provides
 from pytest_vdb.progress import progress
 from pytest_vdb.records import (
-    FRAME_COUNTS,
     Baseline,
     Measurement,
     Missing,
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from pytest_vdb.metrics.registry import MetricSpec
     from pytest_vdb.metrics.video import Video
     from pytest_vdb.options import Settings
+    from pytest_vdb.reuse import Shared
     from pytest_vdb.session import VdbSession
 
 
@@ -58,6 +57,9 @@ class Bench:
         self.environments = session.environments(spec, settings)
         self._error: VdbError | None = None
         self._run: Run | None = None
+        self._borrowed: Run | None = None
+        self.shared: Shared | None = None
+        """How other processes have these videos, or this one theirs; None where there are none."""
         self._faults: list[tuple[str, str]] = []
         self._scores: dict[tuple[str, str], Measurement] = {}
         self._videos: dict[str, Video] = {}
@@ -66,16 +68,36 @@ class Bench:
 
     @property
     def run(self) -> Run:
-        """The finished run; generated on first use. Raises what the runner raised."""
+        """What this process generated, on first use: all costs are its own.
+
+        Raises what the runner raised.
+        """
         if self._error is None and self._run is None:
             try:
                 self._run = self._generate()
+                if self.shared is not None:
+                    self.shared.offer(self._run)
             except VdbError as error:
                 self._error = error
         if self._error is not None:
             raise self._error.with_traceback(None)
         assert self._run is not None
         return self._run
+
+    @property
+    def videos(self) -> Run:
+        """The run whose videos are judged: this process's, or another's without its costs.
+
+        Whichever came first stays. Raises what the runner raised.
+        """
+        mine = self._run is not None or self._error is not None
+        if self._borrowed is None and self.shared is not None and not mine:
+            found = self.shared.borrow(lambda: self.run)
+            if found is not self._run:
+                self._borrowed = found
+                with self.session.charged("metrics"):
+                    self._faults = self._find_faults(found)
+        return self._borrowed or self.run
 
     def job(self) -> Job:
         """The workload as a runner takes it, with a folder of its own for the samples.
@@ -100,12 +122,14 @@ class Bench:
                 with self.session.charged("load"):
                     import_libraries(job)
             loads = runner.loads
-            run = runner.run(job, progress(self.session.config, self.spec.name))
+            heard = progress(self.session.config, self.spec.name)
+            run = runner.run(job, self.shared.heard(heard) if self.shared else heard)
         if run.load and runner.loads > loads:
             self.session.seconds["generate"] -= run.load
             self.session.seconds["load"] += run.load
         with self.session.charged("metrics"):
-            self._faults = self._find_faults(run)
+            found = self._find_faults(run)
+        self._faults = [*dict.fromkeys((*self._faults, *found))]
         return run
 
     def frames(self, sample: Sample) -> np.ndarray:
@@ -115,9 +139,9 @@ class Bench:
         frames: np.ndarray = np.load(sample.frames)
         return frames
 
-    def sane(self, allow: Collection[str]) -> Run:
-        """The run; raises Insane where a video has a fault that is not in ``allow``."""
-        run = self.run
+    def sane(self, allow: Collection[str], run: Run | None = None) -> Run:
+        """``run`` (`videos`); raises Insane where one has a fault that is not in ``allow``."""
+        run = run or self.videos
         faults = [message for name, message in self._faults if name not in allow]
         if faults:
             more = f"\n  and {len(faults) - 3} more" if len(faults) > 3 else ""
@@ -130,25 +154,9 @@ class Bench:
         return run
 
     def _find_faults(self, run: Run) -> list[tuple[str, str]]:
-        """(name, message) of everything that nobody would accept in these videos."""
-        from pytest_vdb.metrics import sanity
+        from pytest_vdb.sane import find_faults
 
-        wanted = {*FRAME_COUNTS, "height", "width"}
-        checked = self.spec.source == "recorded"  # its source holds it to the manifest's sizes
-        expected = {} if checked else {k: v for k, v in self.workload.call.items() if k in wanted}
-        faults = []
-        for sample in run.samples:
-            sizes = dict(expected)
-            if self.spec.pipeline in WHOLE_SECTIONS:  # longer is as it should be
-                for name in FRAME_COUNTS:
-                    if name in sizes:
-                        sizes[name] = max(sizes[name], sample.shape[0])
-            found = sanity.check(self.frames(sample), nonfinite=sample.nonfinite, expected=sizes)
-            if "quality" not in provides(self.spec):  # random weights show nothing, or NaN
-                found = tuple(fault for fault in found if fault.name in ("frames", "size"))
-            where = f"prompt {self._texts[sample.prompt]!r}, seed {sample.seed}"
-            faults += [(fault.name, f"{fault} ({where})") for fault in found]
-        return faults
+        return find_faults(self, run)
 
     @cached_property
     def _texts(self) -> dict[str, str]:
@@ -163,7 +171,7 @@ class Bench:
         known = figures.absent(name, self.spec, where)
         if known is not None:
             return known
-        run = self.sane(allow)
+        run = self.sane(allow, self.run)
         if wrong := figures.unknown_stage(name, run):
             raise UnknownStage(wrong)
         return figures.measured(name, self.spec, run, where)
@@ -361,7 +369,8 @@ class Bench:
             return False
         media = baseline.media
         return all(
-            s.key in media and media[s.key]["frames"] == s.frames_sha256 for s in self.run.samples
+            s.key in media and media[s.key]["frames"] == s.frames_sha256
+            for s in self.videos.samples
         )
 
     @property
@@ -376,7 +385,9 @@ class Bench:
 
         lossless = self._lossless
         folder = self.session.scratch / "blobs"
-        kept = {s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.run.samples}
+        kept = {
+            s.key: keep(s, self.frames(s), folder, lossless=lossless) for s in self.videos.samples
+        }
         return with_trace(self, kept)
 
 

@@ -216,6 +216,11 @@ class Beside:
         where = bench._conditions(bench.settings)
         return lambda run: figures.measured(name, bench.spec, run, where).numbers
 
+    def generated(self, bench: Bench) -> BaseBench | None:
+        """The base's bench, where the base generated this workload: asking runs nothing."""
+        found = self._benches.get(self._key(bench))
+        return found if found is not None and found._run is not None else None
+
     def _bench(self, bench: Bench) -> BaseBench:
         key = self._key(bench)
         if key not in self._benches:

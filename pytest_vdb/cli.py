@@ -16,7 +16,9 @@ from pytest_vdb import (
     baseline_command,
     calibrate_command,
     doctor_command,
+    merge_command,
     push_command,
+    report_command,
     score_command,
 )
 from pytest_vdb.errors import BadSetting, VdbError
@@ -72,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     accept_command.bridge_arguments(bridge)
     bridge.set_defaults(run=accept_command.bridge, under_pytest=True)
+    merge = commands.add_parser(
+        "merge", help="make one run of the records of --vdb-shard", allow_abbrev=False
+    )
+    merge_command.arguments(merge)
+    merge.set_defaults(run=merge_command.run, under_pytest=True)
+    report = commands.add_parser("report", help="make the reports of a kept run again")
+    report_command.arguments(report)
+    report.set_defaults(run=report_command.run)
     diff = commands.add_parser("diff", help="compare two runs, baseline files or folders")
     baseline_command.diff_arguments(diff)
     diff.set_defaults(run=baseline_command.diff)

@@ -95,6 +95,14 @@ class Trace:
     untraced: list[Place] = field(default_factory=list)
 
 
+def line_in(file: str) -> int | None:
+    """The line that the nearest running frame of ``file`` has come to, or None."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename != file:
+        frame = frame.f_back
+    return frame.f_lineno if frame.f_code.co_filename == file else None
+
+
 def caller(module: str) -> Place:
     """The nearest frame outside the file ``module``, which calls this function."""
     frame = sys._getframe(1)

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from pytest_vdb.errors import InfraError
 from pytest_vdb.records import Environment
 
 KERNEL_PACKAGES = ("flash-attn", "xformers", "sageattention", "triton")
@@ -62,7 +63,10 @@ def torch_cuda() -> str:
 
 @lru_cache(maxsize=1)
 def gpus() -> tuple[tuple[str, str], ...]:
-    """(name, driver version) of every GPU that NVML lists; empty without a driver."""
+    """(name, driver version) of every GPU that NVML lists; empty without a driver.
+
+    Raises InfraError where it lists one that it cannot reach.
+    """
     try:
         import pynvml
     except ImportError:
@@ -75,6 +79,8 @@ def gpus() -> tuple[tuple[str, str], ...]:
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         return tuple((_text(pynvml.nvmlDeviceGetName(h)), driver) for h in handles)
+    except pynvml.NVMLError as exc:  # a GPU that fell off its bus is no machine without one
+        raise InfraError(f"NVML cannot list this machine's GPUs: {exc}; see dmesg") from exc
     finally:
         pynvml.nvmlShutdown()
 

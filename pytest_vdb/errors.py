@@ -67,6 +67,10 @@ class NoBase(VdbError, LookupError):
     """A base side that does not exist, cannot be made ready, or is the candidate itself."""
 
 
+class Unidentified(VdbError, LookupError):
+    """Code or weights whose content nothing tells, so that nobody knows what videos depend on."""
+
+
 class NoImage(VdbError, ValueError):
     """A prompt without the conditioning image that an image-to-video model starts from."""
 

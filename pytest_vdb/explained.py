@@ -29,7 +29,7 @@ def explain(test: TestRun) -> Attribution | None:
     It never fails: what cannot be read is said in the text.
     """
     bench = test.vdb._bench
-    trace = trace_of(bench)
+    trace = trace_of(bench, bench._run or bench._borrowed)
     if trace is None:
         return None
     findings = [
@@ -44,9 +44,9 @@ def explain(test: TestRun) -> Attribution | None:
     return attribute(base, new, findings)
 
 
-def trace_of(bench: Bench) -> Trace | None:
-    """What left each component, of a run that was made and has any."""
-    trace = bench._run.trace if bench._run is not None else None
+def trace_of(bench: Bench, run: Run | None) -> Trace | None:
+    """What left each component, of a run of ``bench`` that was made and has any."""
+    trace = run.trace if run is not None else None
     if trace is None:
         return None
     workers = float(bench.session.workers)
@@ -66,12 +66,13 @@ def trace_media(bench: Bench, *, performance: bool) -> dict[str, dict[str, str]]
     """
     from pytest_vdb.baseline.media import keep_trace
 
-    trace = trace_of(bench)
-    if trace is None or not trace.points:
+    run = bench._run if performance else bench.videos
+    trace = trace_of(bench, run)
+    if run is None or trace is None or not trace.points:
         return {}
     content = (trace if performance else trace.numbers).dumps()
     sha256 = keep_trace(content, bench.session.scratch / "blobs")
-    frames = next(s.frames_sha256 for s in bench.run.samples if s.key == trace.sample)
+    frames = next(s.frames_sha256 for s in run.samples if s.key == trace.sample)
     return {trace.sample: {"frames": frames, "trace": sha256}}
 
 
@@ -123,7 +124,7 @@ def _beside(bench: Bench, base: Side, new: Side) -> tuple[Side, Side]:
         return base, new
     key = beside._key(bench)
     other = beside._benches.get(key)
-    theirs = trace_of(other) if other is not None else None
+    theirs = trace_of(other, other._run) if other is not None else None
     if theirs is not None:
         base = _side(theirs)
     trial = beside.trials.get(key)

@@ -49,7 +49,7 @@ def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Iterator[Any]:
     """The loaded pipeline itself, shared with the in-process runner; it stays for this test.
 
     Raises Incomplete for what is no diffusers pipeline in this process: recorded videos, servers,
-    engines, and all models under the child-process runner.
+    engines, and all models under the child-process runner or on a cluster.
     """
     from pytest_vdb.plugin import SESSION
 
@@ -57,8 +57,10 @@ def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Iterator[Any]:
     bench = vdb._bench
     runner = session.runner(bench.settings.runner, bench.spec)
     if runner.name != "inprocess" or vdb.model.source not in ("diffusers", "factory"):
-        why = "runner is a child process" if runner.name != "inprocess" else "model runs elsewhere"
+        names = {"child": "runner is a child process", "cluster": "runner is a cluster"}
+        why = names.get(runner.name, "model runs elsewhere")
         raise Incomplete(f"vdb_pipeline needs a pipeline in this process, and the {why}")
+    session.sharing.touched(bench.spec)  # whatever it generates from now on is its own
     with session.charged("load"):
         here = cast("InProcess", runner)
         lease = vdb._guarded(lambda: here.source(bench.job(), request.node.nodeid))

@@ -49,6 +49,14 @@ def count(text: object) -> int:
     return number
 
 
+def shard(text: str) -> tuple[int, int]:
+    """(2, 4) of ``"2/4"``."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise BadSetting(f"{text!r} is no shard; write I/N, from 1/4 to 4/4")
+    return int(match[1]), int(match[2])
+
+
 def processes(text: object) -> int:
     """How many process pairs at most: a look is taken after 3, 4, 6 and 8; 1 and 2 are trials."""
     number = count(text)
@@ -77,10 +85,24 @@ def size(text: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
+def url(text: str) -> str:
+    """An http(s) address of printable ASCII that ends no Markdown link and no HTML attribute."""
+    if re.fullmatch(r"https?://[\w.~:/?#@!$&*+,;=%-]+", text, re.ASCII):
+        return text
+    raise BadSetting(f"{text!r} is no address of a page; write https://HOST/PATH, escaped by %")
+
+
 def device(text: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         return text
     raise BadSetting(f"{text!r} is no device; write auto, cpu, cuda or cuda:0")
+
+
+def cluster(text: str) -> str:
+    """The address of a Ray cluster; an IPv6 host stands in brackets."""
+    if re.fullmatch(r"local|auto|(ray://)?([\w.-]+|\[[\da-fA-F:]+\]):\d{1,5}", text):
+        return text
+    raise BadSetting(f"{text!r} is no cluster; write local, auto, ray://HOST:PORT or HOST:PORT")
 
 
 def assignment(text: str) -> dict[str, str]:
@@ -192,6 +214,15 @@ OPTIONS = (
         choice("auto", "inprocess", "child"),
     ),
     Option(
+        "cluster",
+        "generate on a Ray cluster: local, auto, ray://HOST:PORT or HOST:PORT",
+        "ADDRESS",
+        cluster,
+    ),
+    Option(
+        "actors", "copies of a model on the cluster at most (default: as many as fit)", "N", count
+    ),
+    Option(
         "cache_budget",
         "memory that loaded pipelines may take together, e.g. 20GiB (default: most of the device)",
         "SIZE",
@@ -266,7 +297,7 @@ OPTIONS = (
     Option("budget", "limit of all side-by-side runs together, e.g. 20min", "TIME", duration),
     Option(
         "ab_processes",
-        "processes a side at most, of 3, 4, 6 and 8 (default: 8 where they take 5 minutes at most, or 3)",
+        "processes a side at most, of 3, 4, 6 and 8 (default: 8 in at most 5 minutes, or 3)",
         "N",
         processes,
     ),
@@ -299,6 +330,27 @@ OPTIONS = (
         share,
     ),
     Option("json", "write the results as JSON", "PATH"),
+    Option("markdown", "write what a pull request shows, as Markdown", "PATH"),
+    Option("report_url", "page of this run's files, which --vdb-markdown links to", "URL", url),
+    Option(
+        "github",
+        "auto: in a GitHub job, add to the step's summary and annotate failing lines; or off",
+        "WHEN",
+        choice("auto", "off"),
+    ),
+    Option("html", "write the results as a page with videos: a folder, of a new name", "PATH"),
+    Option(
+        "shard", "run one part of the suite, such as 2/4; vdb merge owns the verdict", "I/N", shard
+    ),
+    Option("durations", "file of tests' seconds, to place them by; --vdb-update writes it", "PATH"),
+    Option("reuse", "judge videos that an earlier run of the same code generated", flag=True),
+    Option("reuse_folder", "where --vdb-reuse keeps videos (default: the user's cache)", "DIR"),
+    Option(
+        "reuse_size",
+        "what --vdb-reuse keeps at most, e.g. 20GiB (default); the least recently used goes first",
+        "SIZE",
+        size,
+    ),
     Option("metric_weights", "folder of metric networks' weights: DIR/NETWORK/FILE", "DIR"),
     Option("metric_device", "where metric networks compute (default: cpu)", "DEVICE", device),
     Option(

@@ -33,6 +33,8 @@ class Settings:
     device: str = "auto"
     dtype: str | None = None
     runner: str = "auto"
+    cluster: str | None = None
+    actors: int | None = None
     timeout: float | None = None
     pool: str = ""
     crowded: bool = False
@@ -61,6 +63,15 @@ class Settings:
     prove_generate: bool = False
     prove_min: float | None = None
     json: str | None = None
+    markdown: str | None = None
+    report_url: str | None = None
+    github: str = "auto"
+    html: str | None = None
+    shard: tuple[int, int] | None = None
+    durations: str | None = None
+    reuse: bool = False
+    reuse_folder: str | None = None
+    reuse_size: int | None = None
     metric_weights: str | None = None
     metric_device: str = "cpu"
     metric_dtype: str = "float32"
@@ -158,7 +169,10 @@ class Layers:
         return bool(self.cli)
 
     def session(self) -> Settings:
-        return Settings.merge(self.defaults, self.ini, self.cli)
+        found = Settings.merge(self.defaults, self.ini, self.cli)
+        if found.shard is not None and found.json is None:  # a shard is for its record
+            return replace(found, json="vdb-shard-{}-of-{}.json".format(*found.shard))
+        return found
 
     def resolve(self, markers: Iterable[Mapping[str, Any]]) -> Settings:
         """A test's settings; ``markers`` as ``marker.layers`` gives them, farthest first.

@@ -81,6 +81,8 @@ def measured(name: str, spec: ModelSpec, run: Run, where: Conditions) -> Measure
     if what.needs not in run.provides:
         why = f"{spec.name} reports no {what.needs}"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
+    if what.kind is Kind.LATENCY and "fewer" in run.facts:
+        return _nothing(name, where, Missing.UNMEASURED, run.facts["fewer"])
     if not run.hooked and what.kind is Kind.ENERGY and name != "energy.gross":
         why = f"{spec.name} reports energy with idle power in it; see vdb.energy.gross"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vdb import hookspecs, options
-from pytest_vdb.errors import InfraError, VdbError
+from pytest_vdb import failures, fanout, hookspecs, options
+from pytest_vdb.errors import VdbError
 
 # Fixtures are found by name in the plugin's own namespace.
 from pytest_vdb.fixtures import vdb as vdb
@@ -55,6 +55,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LAYERS] = layers
     if not _is_worker(config):
         config.pluginmanager.register(Controller(config), "vdb-controller")
+        config.pluginmanager.register(fanout.FanOut(config, layers), "vdb-fan-out")
+    else:
+        config.pluginmanager.register(fanout.Collected(), "vdb-collected")
+    if (shard := layers.session().shard) is not None:
+        from pytest_vdb.sharded import Sharded
+
+        config.pluginmanager.register(Sharded(config, shard), "vdb-sharded")
+    if layers.session().cluster is not None:
+        from pytest_vdb.clustered import Joining
+
+        config.pluginmanager.register(Joining(), "vdb-joining")
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """``-n auto`` is the number of visible GPUs. xdist asks before plugins are configured."""
+    from pytest_vdb.parallel import xdist
+
+    try:
+        return xdist.workers(config, options.Layers.of(config))
+    except VdbError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _layers(config: pytest.Config) -> options.Layers:
@@ -102,8 +124,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     layers = session.config.stash[LAYERS]
     if not layers.cli and not layers.ini:
         return
+    from pytest_vdb import checks
+
     try:
-        _session(session.config).validate()
+        checks.of_run(_session(session.config))
     except VdbError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -112,7 +136,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = "vdb_model" in metafunc.fixturenames
     if not asked and metafunc.definition.get_closest_marker("vdb") is None:
         return
-    from pytest_vdb import marker
+    from pytest_vdb import checks, marker
 
     try:
         layers = marker.layers(metafunc.definition)
@@ -120,7 +144,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             return  # the marker is checked all the same; a module's may cover plain tests
         session = _session(metafunc.config)
         settings = session.layers.resolve(layers)
-        session.check(settings)
+        checks.of_test(session, settings)
         specs = session.models
         for spec in specs:
             session.loaded_as(spec, settings)
@@ -136,12 +160,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     users = [item for item in items if _uses_vdb(item)]
     if not users:
         return
-    from pytest_vdb import marker
+    from pytest_vdb import checks, marker
 
     session = _session(users[0].config)
     for item in users:  # a parameter's own marks are seen here for the first time
         try:
-            session.check(session.layers.resolve(marker.layers(item)))
+            checks.of_test(session, session.layers.resolve(marker.layers(item)))
         except VdbError as error:
             raise pytest.UsageError(f"{item.nodeid}: {error}") from None
     items[:] = marker.by_pipeline(items)
@@ -215,26 +239,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         evidence = run.evidence()
     if evidence:
         item.add_report_section("call", "vdb", evidence)
-    _raise(run, failure, trouble)
+    failures.judged(run, failure, trouble)
     return result
-
-
-def _raise(run: TestRun, failure: BaseException | None, trouble: VdbError | None) -> None:
-    """The body's own failure first, then what the gate says; a VdbError without its traceback."""
-    own = failure if isinstance(failure, VdbError) else None
-    if failure is not None and own is None and not isinstance(failure, pytest.skip.Exception):
-        raise failure
-    errors = [own or run.vdb.error or trouble]
-    words = [f"{type(e).__name__}: {e}" for e in errors if e and not isinstance(e, InfraError)]
-    if run.failing:
-        words.append(run.message())
-    if words:
-        pytest.fail("\n".join(words), pytrace=False)
-    if failure is not None:
-        raise failure
-    if run.only_not_applicable:
-        names = ", ".join(row.measurement.name for row in run.rows)
-        pytest.skip(f"not applicable: {names} ({run.rows[0].verdict.reason})")
 
 
 @pytest.hookimpl(trylast=True)
@@ -258,12 +264,12 @@ def pytest_runtest_makereport(
     report = yield
     run = item.stash.get(TEST, None)
     if call.when == "setup" and report.failed and _uses_vdb(item):
-        _attach(report, _session(item.config), run, "error")
+        _attach(report, item, run, "error")
     if run is None or call.when != "call":
         return report
     # Replaced, not appended: a rerun must not leave the first try's. JUnit reads the item's.
     others = [pair for pair in item.user_properties if not pair[0].startswith("vdb.")]
-    item.user_properties[:] = [*others, *run.properties()]
+    item.user_properties[:] = [*others, *(run.properties() if _with_properties(item) else [])]
     report.user_properties = list(item.user_properties)
     if report.skipped and run.only_not_applicable and isinstance(report.longrepr, tuple):
         path, line, _ = item.location
@@ -273,17 +279,27 @@ def pytest_runtest_makereport(
         # An error of the infrastructure says nothing of the test: report it as pytest reports
         # everything that kept a test from being judged.
         report.when = "setup"
-    _attach(report, _session(item.config), run, "error" if lost else report.outcome)
+    _attach(report, item, run, "error" if lost else report.outcome)
     return report
 
 
+def _with_properties(item: pytest.Item) -> bool:
+    """Not where JUnit's strict form is written: its schema knows no properties of a test."""
+    config = item.config
+    strict = config.getini("junit_family") == "xunit2"
+    return not (strict and config.getoption("xmlpath", None))
+
+
 def _attach(
-    report: pytest.TestReport, session: VdbSession, run: TestRun | None, outcome: str
+    report: pytest.TestReport, item: pytest.Item, run: TestRun | None, outcome: str
 ) -> None:
     """Put a test's record on its report: builtins only, which is what leaves a worker."""
+    from pytest_vdb import marker
+
     nothing: dict[str, Any] = {"nodeid": report.nodeid, **NOT_REACHED}
     updates: list[Any] = []
     trouble = []
+    session = _session(item.config)
     with session.charged("plugin"):
         if run is not None and run.settings.update and outcome == "passed":
             try:
@@ -291,11 +307,14 @@ def _attach(
             except OSError as error:
                 trouble.append(f"the media of {report.nodeid} were not kept: {error}")
         test = {**(run.to_json() if run else nothing), "outcome": outcome}
+        test |= {"line": failures.place(item), "failure": failures.told(report, item, run)}
     data = {
         "test": test,
         "updates": updates,
         "trouble": trouble,
         "seconds": session.take_seconds(),
+        "group": marker.pipeline_key(item),
+        "notes": session.sharing.take_notes(),
     }
     report.vdb = json.loads(json.dumps(data, allow_nan=False))  # type: ignore[attr-defined]
 
@@ -328,9 +347,14 @@ class Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
-        """What has to be said or written whatever happens: a results file, edits of the gate."""
-        settings = self.config.stash[LAYERS].session()
-        if settings.json or settings.baseline_ref:
+        """What has to be said or written whatever happens: results, reports, edits of the gate."""
+        layers = self.config.stash[LAYERS]
+        if not layers.cli and not layers.ini:
+            return
+        from pytest_vdb.results import targets
+
+        session = _session(self.config)
+        if session.settings.baseline_ref or targets(session):
             _results(self.config)
 
     @pytest.hookimpl(tryfirst=True)
@@ -341,12 +365,18 @@ class Controller:
         elif str(report.when) == "???" and RESULTS in self.config.stash:  # xdist: a worker is gone
             _results(self.config).add_lost(report.nodeid)
 
+    @pytest.hookimpl(tryfirst=True)  # before xdist waits for its workers: Ctrl-C may come again
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if RESULTS not in self.config.stash:
             return
         results = _results(self.config)
         if exitstatus == pytest.ExitCode.TESTS_FAILED and results.infra == session.testsfailed:
             session.exitstatus = EXIT_INFRA
+        try:
+            fan_out: fanout.FanOut = self.config.pluginmanager.getplugin("vdb-fan-out")
+            fan_out.save(update=results.session.settings.update and results.sharded is None)
+        except VdbError as error:
+            results.trouble.append(str(error))
         if not results.finish(int(session.exitstatus)) and not session.exitstatus:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -354,7 +384,10 @@ class Controller:
         if RESULTS in self.config.stash:
             from pytest_vdb.report import terminal
 
-            terminal.write(terminalreporter, _results(self.config))
+            results = _results(self.config)
+            terminal.write(terminalreporter, results)
+            for line in results.annotations():
+                terminalreporter.line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

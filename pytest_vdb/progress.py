@@ -12,10 +12,13 @@ LONG = 2.0
 
 
 def progress(config: pytest.Config, name: str) -> Callable[[int, int], None] | None:
-    """What a runner calls with (videos done, videos in all); None where nobody watches."""
+    """What a runner calls with (videos done, videos in all).
+
+    None where nobody watches, or under ``-q``.
+    """
     reporter = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
-    if reporter is None or capture is None or not reporter.isatty:
+    if reporter is None or capture is None or not reporter.isatty or reporter.verbosity < 0:
         return None
     times = [time.monotonic()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vdb.environment import facts
+from pytest_vdb.environment import facts, resolve_device
 from pytest_vdb.errors import BadSetting, VdbError
 from pytest_vdb.gitrepo import described
 from pytest_vdb.records import Environment, Json, Session, State
+from pytest_vdb.report import github, writers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_vdb.session import VdbSession
+    from pytest_vdb.sharded import Sharded
 
 SCHEMA = 1
 OURS: Mapping[str, Json] = {"schema": SCHEMA, "tests": []}
@@ -31,7 +34,15 @@ class Results:
     def __init__(self, session: VdbSession) -> None:
         self.session = session
         self.tests: list[dict[str, Json]] = []
-        self.environment: dict[str, Json] = {"facts": facts(session.device)}
+        self.shown: dict[str, dict[str, Json]] = {}
+        """What ``--vdb-html`` shows beside the results, by node id (`pytest_vdb.shown`)."""
+        # This machine's: a cluster's nodes are in the environments, and it may be out of reach.
+        known = facts(resolve_device(session.settings.device))
+        if session.settings.cluster is not None:
+            known["cluster"] = session.settings.cluster
+        if session.workers > 1:
+            known["workers"] = str(session.workers)
+        self.environment: dict[str, Json] = {"facts": known}
         self._updating = session.settings.update
         self.seconds = dict.fromkeys(session.seconds, 0.0)
         self.started = datetime.now(UTC)
@@ -41,14 +52,17 @@ class Results:
         edits = session.standards.edits
         self.edits: dict[str, Json] | None = edits.to_json() if edits else None
         self._updates: list[dict[str, Json]] = []
-        target = session.settings.json
-        self._path = session.config.invocation_params.dir / target if target else None
+        plugins = session.config.pluginmanager
+        self.sharded: Sharded | None = plugins.getplugin("vdb-sharded")
+        self.reports = targets(session)
+        self._path = self.reports.pop("json", None)
         self._partial = self._path.with_name(self._path.name + ".partial") if self._path else None
         # What an earlier run left must not pass for this one's.
         for old in (self._path, self._partial):
             if old and old.is_file():
                 check_ours(old)
                 old.unlink()
+        writers.clear(self.reports)
 
     @cached_property
     def commit(self) -> str:
@@ -88,19 +102,22 @@ class Results:
             key = Environment.from_json(environment).key
             test.setdefault("environments", {})[name] = key
         nodeid = test["nodeid"]
+        self.shown[nodeid] = test.pop("shown", {})
         self.tests = [t for t in self.tests if t["nodeid"] != nodeid] + [test]
         self._updates = [u for u in self._updates if u["nodeid"] != nodeid]
         self._updates += [{"nodeid": nodeid, **update} for update in data["updates"]]
         for phase, seconds in data["seconds"].items():
             self.seconds[phase] += seconds
         self.trouble += data.get("trouble", ())
+        self.notes += [note for note in data.get("notes", ()) if note not in self.notes]
         self._append(test)
 
     def add_lost(self, nodeid: str) -> None:
         """A test whose worker died in it."""
         from pytest_vdb.plugin import NOT_REACHED
 
-        test = {"nodeid": nodeid, "outcome": "failed", **NOT_REACHED}
+        died = {"text": "its xdist worker died in it", "file": None, "line": None}
+        test = {"nodeid": nodeid, "outcome": "failed", **NOT_REACHED, "failure": died}
         self.add({"test": test, "updates": [], "seconds": {}})
 
     def _append(self, test: dict[str, Json]) -> None:
@@ -126,10 +143,19 @@ class Results:
             "tests": self.tests,
             **({"prove": proof} if (proof := self.proof) else {}),
             "timing": {phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
+            **({"shard": shard.to_json(self, self._updates)} if (shard := self.sharded) else {}),
         }
 
     def finish(self, exit_code: int) -> bool:
-        """Write baselines and results, call the report hook; False where a write failed."""
+        """Write baselines and results, call the report hook; False where a write failed.
+
+        A shard writes its results alone: the rest is for those of all shards together.
+        """
+        if self.sharded is not None:
+            self._hand_on(self.sharded)
+            self._write(self.to_json(exit_code or int(bool(self.trouble))))
+            self.notes.append(self.sharded.told())
+            return not self.trouble
         self._update()
         if (least := self.session.settings.prove_min) is not None:
             from pytest_vdb.trial.prove import shortfalls
@@ -137,6 +163,7 @@ class Results:
             self.trouble += shortfalls(self.proof, least)
         run = self.to_json(exit_code or int(bool(self.trouble)))
         self._write(run)
+        self._report(run)
         try:
             self.session.config.hook.pytest_vdb_report(run=json.loads(json.dumps(run)))
         except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:
@@ -144,24 +171,81 @@ class Results:
             self.notes.append(f"a pytest_vdb_report hook failed: {error!r}")
         return not self.trouble
 
+    def _report(self, run: dict[str, Json]) -> None:
+        """Write the reports; where one fails, the run does, and its results say so."""
+        lost = writers.write(run, self.reports, self.context)
+        self.trouble += lost
+        if self.session.settings.github != "off":
+            self.trouble += github.summarize(run, self.context, os.environ)
+        if self.trouble and not run["exit"]:
+            run["exit"] = int(pytest.ExitCode.TESTS_FAILED)
+            self._write(run)
+
+    def annotations(self) -> list[str]:
+        """Lines for the log of a GitHub job, which annotate the change under test."""
+        if self.sharded is not None or self.session.settings.github == "off":
+            return []
+        return github.annotated(self.tests, self.context, os.environ)
+
+    @property
+    def context(self) -> writers.Context:
+        """What reports may need beside the run."""
+        session = self.session
+        return writers.Context(
+            session.config.rootpath,
+            session.settings.report_url or github.run_url(os.environ),
+            tuple(self.trouble),
+            tuple(self.notes),
+            session,
+            shown=self.shown,
+        )
+
+    def _hand_on(self, sharded: Sharded) -> None:
+        """Leave the media of this shard's updates beside its record, for ``vdb merge``."""
+        from pytest_vdb.baseline.shard import keep_media
+
+        if self._path is not None:
+            try:
+                keep_media(self.session.scratch / "blobs", self._path, self._updates)
+            except (VdbError, OSError) as error:
+                self.trouble.append(f"media were not kept for vdb merge: {error}")
+
+    def take(
+        self,
+        *,
+        tests: list[dict[str, Json]],
+        updates: list[dict[str, Json]],
+        environment: dict[str, Json],
+        seconds: dict[str, float],
+        edits: dict[str, Json] | None,
+        started: datetime,
+        commit: str,
+    ) -> None:
+        """What the shards of one run gathered, as if this process had."""
+        self.tests, self._updates, self.environment = tests, updates, environment
+        self.seconds = dict.fromkeys(self.seconds, 0.0) | seconds
+        self.edits, self.started, self.commit = edits, started, commit
+
     def _update(self) -> None:
         if not self._updates:
             return
         from pytest_vdb.baseline import update
-        from pytest_vdb.verdicts import read_update
 
         settings = self.session.settings
         session = Session(
             self.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             self.commit,
-            facts(self.session.device),
+            self.environment["facts"],
             self.session.standards.run_source,
         )
         ordered = sorted(self._updates, key=lambda u: (u["nodeid"], u["path"]))
         try:
             self.written = update.apply(
                 self.session.store,
-                [read_update({k: v for k, v in u.items() if k != "nodeid"}) for u in ordered],
+                [
+                    update.read_update({k: v for k, v in u.items() if k != "nodeid"})
+                    for u in ordered
+                ],
                 session,
                 mode=settings.update_mode,
                 keep=settings.sessions,
@@ -182,6 +266,24 @@ class Results:
         else:
             if self._partial:
                 self._partial.unlink(missing_ok=True)
+
+
+def targets(session: VdbSession) -> dict[str, Path]:
+    """The files that this run writes, by the name of their flag.
+
+    A shard writes its record alone: reports are for the run of all shards.
+    """
+    settings, folder = session.settings, session.config.invocation_params.dir
+    results = {} if settings.json is None else {"json": folder / settings.json}
+    return results if settings.shard else results | writers.asked(settings, folder)
+
+
+def check_targets(session: VdbSession) -> None:
+    """Raise BadSetting for a path that no report can have, or that something else has."""
+    found = targets(session)
+    writers.check(found)
+    if "json" in found:
+        check_target(found["json"])
 
 
 def check_target(path: Path) -> None:

@@ -5,7 +5,6 @@ Built when the first test needs it; nothing heavy is imported here.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -20,24 +19,21 @@ import pytest
 
 from pytest_vdb import prompts
 from pytest_vdb.baseline.store import Store
-from pytest_vdb.environment import (
-    cpu_count,
-    performance_environment,
-    quality_environment,
-    resolve_device,
-)
-from pytest_vdb.errors import BadSetting, nearest
+from pytest_vdb.environment import performance_environment, quality_environment, resolve_device
+from pytest_vdb.errors import BadSetting
 from pytest_vdb.models import load_options
 from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Layers, Settings
-from pytest_vdb.records import FRAME_COUNTS, Environment, Kind, ModelSpec, Workload
+from pytest_vdb.records import FRAME_COUNTS, Environment, ModelSpec, Workload
+from pytest_vdb.reuse import Sharing
 from pytest_vdb.standards import Standards
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
     from pytest_vdb.bench import Bench
     from pytest_vdb.beside import Beside
+    from pytest_vdb.clustered import Clustered
     from pytest_vdb.measure.runner import Runner
     from pytest_vdb.metrics.engine import Extractor
     from pytest_vdb.metrics.registry import Metrics
@@ -55,6 +51,7 @@ class VdbSession:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._benches: dict[str, Bench] = {}
         self._runners: dict[str, Runner] = {}
+        self.sharing = Sharing(self)
 
     # ------------------------------------------------------------------ places
 
@@ -173,7 +170,8 @@ class VdbSession:
         workload = self.workload(spec, settings)
         key = f"{spec.slug}/{workload.hash}/{settings.runner}/{settings.timeout}"
         if key not in self._benches:
-            self._benches[key] = Bench(self, spec, workload, settings)
+            bench = self._benches[key] = Bench(self, spec, workload, settings)
+            bench.shared = self.sharing.of(bench)
         return self._benches[key]
 
     @cached_property
@@ -204,15 +202,26 @@ class VdbSession:
     # ------------------------------------------------------------------ where it runs
 
     @cached_property
+    def cluster(self) -> Clustered | None:
+        """Where models are loaded, if not here."""
+        if self.settings.cluster is None:
+            return None
+        from pytest_vdb.clustered import Clustered
+
+        return Clustered(self, self.settings.cluster)
+
+    @cached_property
     def device(self) -> str:
-        return resolve_device(self.settings.device)
+        return self.cluster.device if self.cluster else resolve_device(self.settings.device)
 
     def runner(self, kind: str, spec: ModelSpec) -> Runner:
-        """The one runner of ``kind`` in this session.
+        """The one runner of ``kind`` in this session, or the cluster's.
 
         ``auto`` is the child process on an accelerator and for a model of several devices,
         and in-process on a CPU and for what loads no model here.
         """
+        if self.cluster is not None and self.cluster.takes(spec):
+            return self._runners.setdefault("cluster", self.cluster.runner)
         if kind == "auto":
             away = spec.source in ("endpoint", "recorded")
             here = away or (self.device == "cpu" and spec.devices == 1)
@@ -227,7 +236,8 @@ class VdbSession:
                 from pytest_vdb.measure.child import ChildProcess
 
                 # Where workers share devices, nobody may sit on one between two tests.
-                self._runners[kind] = ChildProcess(keep=not any(map(self._crowded, self.models)))
+                keep = not any(map(self._crowded, self.models))
+                self._runners[kind] = ChildProcess(keep=keep, preflight=not self.settings.crowded)
             else:
                 from pytest_vdb.measure.inprocess import InProcess
 
@@ -254,7 +264,8 @@ class VdbSession:
     @property
     def workers(self) -> int:
         """Concurrent pytest processes of this run."""
-        return int(getattr(self.config, "workerinput", {}).get("workercount", 1))
+        own = len(getattr(self.config.option, "tx", None) or ())  # the controller's
+        return int(getattr(self.config, "workerinput", {}).get("workercount", own or 1))
 
     def _crowded(self, spec: ModelSpec) -> bool:
         return self.crowd(spec, self.settings) > 0
@@ -263,20 +274,22 @@ class VdbSession:
         """Workers that must share a device at a time, or 0 where each has its own."""
         if self.workers == 1:
             return 0
-        from pytest_vdb.parallel.lease import visible_devices
+        from pytest_vdb.parallel import capacity
 
-        if self.device != "cpu" and resolve_device(self.settings.metric_device) != "cpu":
-            return self.workers  # one scores on an accelerator while another times there
-        # In-process runners all use the first GPU; children lease one each.
-        in_process = settings.runner == "inprocess"
-        slots = 1 if in_process else len(visible_devices()) // spec.devices
-        if self.device == "cpu":
-            threads = int(spec.options.get("num_threads") or 0)
-            slots = max(1, cpu_count() // max(threads, spec.devices if threads else cpu_count()))
+        slots = capacity.slots(
+            spec,
+            self.device,
+            in_process=settings.runner == "inprocess",
+            scores=resolve_device(self.settings.metric_device) != "cpu",
+            placed=getattr(self.config, "workerinput", {}).get("vdb_placed", False),
+            narrow=all(one.devices == 1 for one in self.models),
+        )
         return self.workers if self.workers > slots else 0
 
     def environments(self, spec: ModelSpec, settings: Settings) -> tuple[Environment, Environment]:
         """(quality, performance) environments of ``spec`` in this run."""
+        if self.cluster is not None and self.cluster.takes(spec):
+            return self.cluster.environments(spec)
         crowd = self.crowd(spec, settings) if settings.crowded else 0
         device = self.device_of(spec)
         performance = performance_environment(device, self.settings.pool, crowd, spec.devices)
@@ -291,69 +304,8 @@ class VdbSession:
         names = ", ".join(spec.name for spec in self.models)
         doing = f"updating ({s.update_mode})" if s.update else f"gate {s.gate}, missing {s.missing}"
         where = self.standards.label
-        return plain(f"vdb: {names} on {self.device}; baselines {where} ({doing})")
-
-    def validate(self) -> None:
-        """Raise for flags and ini options that cannot mean anything, before anything runs."""
-        # What is wrong with them is said here, and not in a test.
-        _ = self.models, self.grid
-        self.standards.validate()
-        self.check(self.settings)
-        if self.settings.base is not None:
-            from pytest_vdb.trial import base
-
-            base.check(self.settings.base, self.config.rootpath)
-        elif self.settings.base_setup:
-            raise BadSetting("--vdb-base-setup prepares the base; name it with --vdb-against")
-        if self.settings.serve and len(self.models) > 1:
-            raise BadSetting("--vdb-serve starts one server; name one --vdb-model with it")
-        if self.settings.serve:
-            from pytest_vdb.measure.serve import read_command
-
-            read_command(self.settings.serve)
-        if self.settings.prove_min is not None and not self.settings.prove:
-            raise BadSetting("--vdb-prove-min is a limit of --vdb-prove: add that")
-        if self.settings.prove_generate and not self.settings.prove:
-            raise BadSetting("--vdb-prove-generate adds faults to --vdb-prove: add that")
-        if self.settings.prove and self.settings.update:
-            raise BadSetting(
-                "--vdb-prove tries the gate, and --vdb-update lifts it: run the one after the other"
-            )
-        if "update_mode" in self.layers.cli and not self.settings.update:
-            raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
-        if self.settings.json and not hasattr(self.config, "workerinput"):
-            from pytest_vdb.results import check_target
-
-            check_target(self.config.invocation_params.dir / self.settings.json)
-
-    def check(self, settings: Settings) -> None:
-        """Raise for a test's settings that cannot mean anything; nothing heavy is imported."""
-        if settings.prompts:
-            prompts.load(settings.prompts, self.config.rootpath)
-        load_options.split(settings.call)
-        try:
-            json.dumps(settings.call, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise BadSetting(
-                f"a call argument (--vdb-set, or the marker's) must be plain finite JSON: {error}"
-            ) from None
-        if settings.tolerance:
-            from pytest_vdb import performance
-            from pytest_vdb.gate import auto
-
-            kinds = {spec.name: spec.kind for spec in self.metrics}
-            for name, chosen in settings.tolerance.items():
-                if name not in kinds and not performance.known(name):
-                    known = {*performance.NAMES, "memory", *kinds}
-                    raise BadSetting(f"a tolerance for {name!r}: {nearest(name, known)}")
-                if kinds.get(name) is Kind.DISTANCE:
-                    raise BadSetting(
-                        f"a tolerance for {name!r}: a distance to the baseline's video convicts "
-                        f"nobody; assert a floor instead, such as vdb.score({name!r}).min > 0.9"
-                    )
-                if chosen.strip() == "auto":
-                    once = name != "memory" and name not in kinds and performance.is_once(name)
-                    auto.check(name, kinds.get(name), once=once)
+        on = f"cluster {s.cluster}" if s.cluster else self.device
+        return plain(f"vdb: {names} on {on}; baselines {where} ({doing})")
 
     # ------------------------------------------------------------------ clocks
 
@@ -375,6 +327,8 @@ class VdbSession:
     def close(self) -> None:
         for runner in self._runners.values():
             runner.close()
+        if self.cluster is not None:
+            self.cluster.close()
 
 
 def _call(spec: ModelSpec, asked: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ POLICY = frozenset(
         *("baselines", "store", "accepted", "honour_accepted", "update", "update_mode"),
         *("base", "base_setup", "budget", "ab_processes", "ab_steps"),
         *("pool", "crowded", "run_source", "prove", "prove_min"),
+        *("reuse", "reuse_folder", "reuse_size"),
     }
 )
 """Settings that decide what a measurement is held to, and what a verdict does."""

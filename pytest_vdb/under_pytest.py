@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdb.errors import BadSetting, VdbError
+from pytest_vdb.report.writers import WRITERS
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
@@ -83,13 +84,16 @@ class _Work:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """This is no run: the file of a ``--vdb-json`` in ``addopts`` is an earlier run's."""
+        """This is no run: the files of reports in ``addopts`` are an earlier run's."""
         from pytest_vdb.plugin import LAYERS
 
         if (layers := config.stash.get(LAYERS, None)) is not None:
             cli, ini = (
-                {k: v for k, v in of.items() if k != "json"} for of in (layers.cli, layers.ini)
+                {k: v for k, v in of.items() if k not in ("json", "shard", *WRITERS)}
+                for of in (layers.cli, layers.ini)
             )
+            if cli or ini:
+                cli["github"] = "off"
             config.stash[LAYERS] = replace(layers, cli=cli, ini=ini)
 
     @pytest.hookimpl(tryfirst=True)

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from pytest_vdb.baseline.identity import PERFORMANCE, Step, test_name
-from pytest_vdb.baseline.update import Update
 from pytest_vdb.baseline.yardstick import Yardstick
 from pytest_vdb.bench import Bench
 from pytest_vdb.errors import InfraError
@@ -28,9 +27,8 @@ from pytest_vdb.records import (
     ModelSpec,
     State,
     Verdict,
-    Workload,
 )
-from pytest_vdb.report import rows
+from pytest_vdb.report import reused, rows
 from pytest_vdb.statistic import summarize
 from pytest_vdb.view import Vdb
 
@@ -53,6 +51,8 @@ class TestRun:
     rows: list[Row] = field(default_factory=list)
     proof: dict[str, Json] | None = None
     attribution: Attribution | None = None
+    errors: list[str] = field(default_factory=list)
+    """What broke in place of a measurement, as the test's failure says it."""
 
     __test__ = False  # not a test class, whatever its name says
 
@@ -171,6 +171,11 @@ class TestRun:
             trusted = self.vdb._bench.session.standards.ref
             why = f"stored by this change alone, and not at {trusted}; it is reviewed with it"
             return Verdict(State.NO_BASELINE, why, n=verdict.n)
+        ours, theirs = str(self.vdb._bench.session.workers), held.workers(measurement.name)
+        shared = compared and measurement.kind in (Kind.LATENCY, Kind.ENERGY)
+        if shared and theirs not in ("", ours):
+            beside = f"{verdict.reason}; workers at a time: {ours}, and {theirs} in the baseline"
+            verdict = replace(verdict, reason=beside)
         if held.step is not None and compared:
             reason = f"{verdict.reason}, against {held.against}"
             return replace(verdict, reason=reason, against=held.against)
@@ -241,7 +246,8 @@ class TestRun:
 
     def evidence(self) -> str:
         """Every row, as the report section shows them."""
-        return "\n".join((*map(_sentence, self.rows), *self._explained))
+        made = [reused.told(self.vdb.made)] if self.vdb.made else []
+        return "\n".join((*map(_sentence, self.rows), *self._explained, *made))
 
     def properties(self) -> list[tuple[str, str | float]]:
         """A few scalars for JUnit."""
@@ -263,11 +269,25 @@ class TestRun:
             "workload": {"hash": self.vdb.workload.hash, **self.vdb.workload.portable.to_json()},
             "environments": [e.to_json() for e in self.vdb._bench.environments],
             "beside": beside.to_json(self.vdb._bench) if beside else None,
-            "measurements": [_row_json(row) for row in self.rows],
+            "measurements": [
+                _row_json(row) | {"line": self.vdb.lines.get(row.measurement.name)}
+                for row in self.rows
+            ],
             "attribution": self.attribution.to_json() if self.attribution else None,
+            **({"reused": made} if (made := self.vdb.made) else {}),
             **({"overruled": [*over]} if (over := self.settings.overruled) else {}),
             **({} if self.proof is None else {"prove": self.proof}),
+            **self._shown,
         }
+
+    @property
+    def _shown(self) -> dict[str, Json]:
+        """What the controller needs for ``--vdb-html`` alone, and keeps out of the results."""
+        if self.settings.html is None:
+            return {}
+        from pytest_vdb import shown
+
+        return {"shown": shown.of(self)}
 
     def updates(self) -> list[dict[str, Any]]:
         """What a passed test contributes to the baselines, as ``Update`` arguments in JSON."""
@@ -301,18 +321,6 @@ class TestRun:
                 }
             )
         return contributions
-
-
-def read_update(data: dict[str, Any]) -> Update:
-    """The ``Update`` that a worker sent."""
-    return Update(
-        **{
-            **data,
-            "workload": Workload.from_json(data["workload"]),
-            "measurements": tuple(Measurement.from_json(m) for m in data["measurements"]),
-            "distances": tuple(data["distances"]),
-        }
-    )
 
 
 def _widened(tolerance: Tolerance, step: Step | None) -> Tolerance:

@@ -10,7 +10,7 @@ from pytest_vdb.baseline.identity import PERFORMANCE, relative_path
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.yardstick import Wanted, Yardstick, choose
 from pytest_vdb.bench import Bench
-from pytest_vdb.comparison import Trace
+from pytest_vdb.comparison import Trace, line_in
 from pytest_vdb.errors import BaselineError, Incomplete
 from pytest_vdb.gate import StoredSession
 from pytest_vdb.options import Settings
@@ -174,8 +174,12 @@ class Vdb:
         self.judged = False
         self.trace = Trace() if settings.prove else None
         self.touched: dict[str, Measurement] = {}
+        self.lines: dict[str, int | None] = {}
+        """Where in the test's file each was touched first."""
+        self._file = str(bench.session.config.rootpath / nodeid.partition("::")[0])
         self.error: Exception | None = None
         self.attempted = ""
+        self.saw_videos = False
 
     @property
     def model(self) -> ModelSpec:
@@ -190,9 +194,18 @@ class Vdb:
         """The generated videos.
 
         Their ``frames`` are .npy files, uint8 (T, H, W, 3), RGB, their ``latent`` .npy float32 or
-        None; both are deleted when the run ends. Raises Insane, and what the runner raises.
+        None; both are deleted when the run ends. What they cost is not in them where another
+        process generated (``wall`` is None): that is `latency`'s and `memory`'s to tell. Raises
+        Insane, and what the runner raises.
         """
+        self.saw_videos = True
         return self._guarded(lambda: self._bench.sane(self._allow).samples)
+
+    @property
+    def made(self) -> dict[str, str] | None:
+        """Who generated the videos that this test saw, where it was another process."""
+        shared = self._bench.shared
+        return shared.made if shared is not None and self.saw_videos else None
 
     @property
     def latency(self) -> Latency:
@@ -226,6 +239,8 @@ class Vdb:
             if self.judged:
                 raise Incomplete(f"{name} is touched after the test's body, when all is judged")
             self.attempted = name
+            self.lines[name] = line_in(self._file)
+            self.saw_videos = self.saw_videos or score
             self.touched[name] = self._guarded(
                 lambda: (
                     self._bench.score(name, self.references(name), self._allow)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # One thread a process: tests run beside each other, and torch's threads wait by spinning.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# What is stored here is no pull request's, also where this suite itself runs for one.
-for name in (*NUMBERS, "GITHUB_EVENT_NAME", "GITHUB_REF"):
+# What is stored here is no pull request's, also where this suite itself runs for one; and runs that
+# fail on purpose annotate nothing and add to no job's summary.
+GITHUB = ("EVENT_NAME", "REF", "ACTIONS", "STEP_SUMMARY", "RUN_ID")
+for name in (*NUMBERS, *(f"GITHUB_{one}" for one in GITHUB)):
     os.environ.pop(name, None)
 
 pytest_plugins = ["pytester"]
@@ -68,3 +70,27 @@ def tell(url: str, **wanted: Any) -> None:
     """``POST /control`` of the video server at ``url``."""
     body = json.dumps({"reset": True, **wanted}).encode()
     urllib.request.urlopen(urllib.request.Request(f"{url}/control", body)).read()
+
+
+@pytest.fixture
+def draw() -> Any:
+    """Write two recorded clips of a drifting texture; ``noise`` (grey levels) has them flicker."""
+    import numpy as np
+
+    from pytest_vdb.models.clips import write_webp
+
+    def write(folder: Path, noise: float = 0.0) -> None:
+        folder.mkdir(exist_ok=True)
+        random = np.random.default_rng(0)
+        lines = []
+        for prompt in ("a red fox", "a blue boat"):
+            picture = random.integers(60, 190, (8, 8, 3)).repeat(8, 0).repeat(8, 1)
+            frames = np.stack([np.roll(picture, step, axis=1) for step in range(5)])
+            frames = frames + noise * random.standard_normal((5, 1, 1, 1))
+            name = f"{prompt.replace(' ', '-')}.webp"
+            write_webp(folder / name, frames.clip(0, 255).astype(np.uint8), 8, lossless=True)
+            entry = {"file": name, "prompt": prompt, "num_frames": 5, "height": 64, "width": 64}
+            lines.append(json.dumps({**entry, "model": "ours"}))
+        (folder / "prompts.jsonl").write_text("\n".join(lines) + "\n")
+
+    return write

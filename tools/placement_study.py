@@ -37,7 +37,10 @@ class Suite:
     def totals(self) -> list[tuple[float, float]]:
         """Share and true seconds of each group, loaded once."""
         return [
-            (g.share, self.loads[g.name] + sum(self.seconds[i] for b in g.batches for i, _ in b.tests))
+            (
+                g.share,
+                self.loads[g.name] + sum(self.seconds[i] for b in g.batches for i, _ in b.tests),
+            )
             for g in self.groups
         ]
 
@@ -174,7 +177,7 @@ def cost(pipelines: int, tests: int, workers: int, *, plain: bool = False) -> fl
     def done(name: object, test: int) -> list[Order]:
         nonlocal spent
         start = time.perf_counter()
-        orders = inner(name, test)  # type: ignore[arg-type]
+        orders = inner(name, test)
         spent += time.perf_counter() - start
         return orders
 
@@ -268,7 +271,7 @@ def main() -> None:
     for name, text in found.items():
         before, mark, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
-        assert mark and end, f"{PAGE} has no place for {name}"
+        assert end, f"{PAGE} has no place for {name}"
         page = f"{before}{mark}{text}\n{end}{after}"
     PAGE.write_text(page, encoding="utf-8")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -44,6 +45,18 @@ class Update:
     measurements: tuple[Measurement, ...]
     media: Mapping[str, Mapping[str, str]]
     distances: tuple[str, ...] = ()
+
+
+def read_update(data: dict[str, Any]) -> Update:
+    """The ``Update`` that a worker or a shard sent."""
+    return Update(
+        **{
+            **data,
+            "workload": Workload.from_json(data["workload"]),
+            "measurements": tuple(Measurement.from_json(m) for m in data["measurements"]),
+            "distances": tuple(data["distances"]),
+        }
+    )
 
 
 def apply(

@@ -24,6 +24,13 @@ class Yardstick:
     step: Step | None = None
     key: str = ""
 
+    def workers(self, name: str) -> str:
+        """Concurrent workers of the run that measured ``name`` last; empty where none did."""
+        stored = self.baseline.measurements.get(name) if self.baseline else None
+        if self.baseline is None or stored is None or not stored.sessions:
+            return ""
+        return self.baseline.sessions[max(stored.sessions)].facts.get("workers", "1")
+
     @property
     def against(self) -> str:
         """Whose baseline it is, where it is not this environment's; else empty."""

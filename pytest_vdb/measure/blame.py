@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vdb.errors import OutOfMemory, SourceError, VdbError
+from pytest_vdb.errors import InfraError, OutOfMemory, SourceError, VdbError
 from pytest_vdb.measure.runner import Job
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -19,6 +19,13 @@ LINES = 40  # of a traceback: its end says what went wrong
 EXHAUSTED = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE
 )
+BROKEN = re.compile(
+    r"CUDA.*(uncorrectable|busy or unavailable|no CUDA-capable device|system not yet initialized)"
+    r"|GPU is lost|No CUDA GPUs are available",
+    re.IGNORECASE,
+)
+"""The words of CUDA, torch and NVML for a device that failed or went away, whatever the code."""
+
 SIZE = re.compile(
     r"(?:tried|unable) to allocate (\d[\d.]* ?(?:bytes|[KMGT]i?B))", re.IGNORECASE
 )  # torch on CUDA and on the CPU, numpy
@@ -30,7 +37,8 @@ OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception, pytest.xfail.Exception
 
 @contextmanager
 def blame_model(job: Job, phase: str) -> Iterator[None]:
-    """Turn what the model raises in the block into SourceError or OutOfMemory, chained.
+    """Turn what the model raises in the block into SourceError or OutOfMemory, chained; what says
+    that a GPU failed or is gone, into InfraError.
 
     Our own errors pass as they are (unless memory was the cause), and so do KeyboardInterrupt and
     ``pytest.exit``. A model's SystemExit may not end the session, and its ``pytest.skip`` may not
@@ -48,6 +56,12 @@ def blame_model(job: Job, phase: str) -> Iterator[None]:
             raise OutOfMemory(message) from exc
         if isinstance(exc, VdbError):
             raise
+        if isinstance(exc, RuntimeError) and BROKEN.search(str(exc)):
+            said = str(exc).strip().splitlines()[0]
+            raise InfraError(
+                f"{job.device} failed during {phase} of model {job.model.name!r}: {said}; see "
+                "nvidia-smi and dmesg before anything is run there again"
+            ) from exc
         raise SourceError(
             f"{phase} of model {job.model.name!r} ({job.model.location}) raised "
             f"{type(exc).__name__}:\n{model_traceback(exc)}"

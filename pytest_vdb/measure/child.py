@@ -53,6 +53,7 @@ class ChildProcess:
 
     ``python`` is the interpreter, ``cwd`` the folder it runs in, and ``env`` what its environment
     has beside this one's; a ``lease`` that somebody else holds takes the place of the runner's own.
+    ``preflight`` says whether its GPUs must be fit to be timed before anything is started.
     """
 
     name = "child"
@@ -66,6 +67,7 @@ class ChildProcess:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         lease: Lease | None = None,
+        preflight: bool = True,
     ) -> None:
         self.devices = devices
         self.wait = wait
@@ -74,6 +76,7 @@ class ChildProcess:
         self.env = dict(env or {})
         self.cwd = cwd
         self.lease = lease
+        self.preflight = preflight
         self.loads = 0
         self._live: _Live | None = None
 
@@ -81,7 +84,7 @@ class ChildProcess:
         """Execute ``job`` in a child.
 
         Raises what the child reports by its own class and message, GenerationTimeout, or
-        InfraError where the child died or left processes on its devices.
+        InfraError where a device is not fit, or the child died or left processes on its devices.
         """
         if not hasattr(os, "waitid"):  # Windows, and macOS before Python 3.13
             raise BadSetting("the child runner needs Linux; use the in-process runner here")
@@ -126,6 +129,7 @@ class ChildProcess:
         self.release()
 
     def _start(self, job: Job, file: Path, count: int) -> _Live:
+        from pytest_vdb.measure import preflight
         from pytest_vdb.measure.group import Group
         from pytest_vdb.parallel.lease import Lease
 
@@ -136,6 +140,8 @@ class ChildProcess:
             lease = self.lease or stack.enter_context(Lease(count, wait=self.wait, kind=kind))
             group = Group(command, {**lease.env, **self.env}, file.with_name(LOG), self.cwd)
             if self.lease is None:  # another's process may well compute on a shared one
+                if self.preflight:
+                    preflight.check(lease)
                 stack.callback(check_devices, lease, group)  # after the group is gone
             stack.enter_context(group)
             self._live = _Live(job.loading, group, stack.pop_all())

@@ -23,7 +23,7 @@ from pytest_vdb.measure.runner import Job, name_phase
 from pytest_vdb.measure.samples import Done, reported, unkept_sample, write_sample
 from pytest_vdb.measure.stages import StageClock
 from pytest_vdb.measure.trace import Tracer, conditions
-from pytest_vdb.models.open import open_source
+from pytest_vdb.models.open import needs_diffusers, open_source
 from pytest_vdb.models.sources import SERVE, Output, Source, provides
 from pytest_vdb.records import Json, Prompt, sample_key
 
@@ -45,24 +45,34 @@ def execute(job: Job, emit: Emit, source: Source | None = None) -> None:
     Raises SourceError (the model raised, or gave no video), OutOfMemory, InfraError (the folder
     cannot be written) or BadSetting. KeyboardInterrupt passes.
     """
-    if job.workload.dtype != job.model.dtype:
-        raise BadSetting(
-            f"the workload asks for {job.workload.dtype} and model {job.model.name!r} would be "
-            f"loaded as {job.model.dtype}: give both the same dtype (--vdb-dtype)"
-        )
+    _check_dtype(job)
     if source is None:
         source, seconds = load(job)
         emit({"event": "loaded", "seconds": seconds})
         holder: closing[Source] | nullcontext[Source] = closing(source)
     else:
         holder = nullcontext(source)
+    ready(job, source)
+    with holder, torch_threads(job.workload.options.get("num_threads")):
+        throughput = _generate_all(job, source, emit)
+    emit({"event": "done", "throughput": throughput})
+
+
+def ready(job: Job, source: Source) -> None:
+    """Before anything of ``job`` is generated with its loaded ``source``. Raises BadSetting."""
+    _check_dtype(job)
     if job.device.partition(":")[0] == "cuda" and hasattr(source, "pipeline"):
         import torch
 
         torch.cuda.empty_cache()  # what the last workload left reserved is not this one's
-    with holder, torch_threads(job.workload.options.get("num_threads")):
-        throughput = _generate_all(job, source, emit)
-    emit({"event": "done", "throughput": throughput})
+
+
+def _check_dtype(job: Job) -> None:
+    if job.workload.dtype != job.model.dtype:
+        raise BadSetting(
+            f"the workload asks for {job.workload.dtype} and model {job.model.name!r} would be "
+            f"loaded as {job.model.dtype}: give both the same dtype (--vdb-dtype)"
+        )
 
 
 def time_block(job: Job, emit: Emit, source: Source) -> None:
@@ -79,8 +89,7 @@ def time_block(job: Job, emit: Emit, source: Source) -> None:
             del done
             if spent >= BLOCK_SECONDS:
                 break
-    provided = provides(job.model) & source.provides
-    emit({"event": "source", "provides": sorted(provided), **generation.told()})
+    emit(generation.source_told())
     emit({"event": "done", "throughput": None})
 
 
@@ -109,32 +118,27 @@ def _open(job: Job) -> Source:
 
 def import_libraries(job: Job) -> None:
     """Import what every load of this kind needs: seconds that are not the model's."""
-    if job.model.source in ("diffusers", "factory"):
+    if needs_diffusers(job.model):
         from diffusers import DiffusionPipeline  # noqa: F401
+    elif job.model.source == "factory":
+        import torch  # noqa: F401
 
 
 def _generate_all(job: Job, source: Source, emit: Emit) -> float | None:
     """Warm-up, timed samples and the traced generation; videos a second of a server."""
     generation = Generation(job, source)
-    first = job.workload.jobs[0]
     throughput = None
-    timed = "latency" in source.provides
-    if timed:
-        warm = generation("the warm-up generation", *first)
-        emit({"event": "warm", "seconds": warm.wall})
+    if "latency" in source.provides:
+        emit(generation.warm_up())
     if "throughput" in source.provides:
         throughput = _concurrently(job, source, emit)
     else:
-        for index, (prompt, seed) in enumerate(job.workload.jobs):
-            done = generation("the generation", prompt, seed)
-            sample = write_sample(job, index, done.output, done if timed else None)
-            del done  # a video of ours must not lie in memory beside the next generation
-            emit({"event": "sample", "sample": sample.to_json()})
+        for index in range(len(job.workload.jobs)):
+            emit(generation.sample(index))
     if generation.clock is not None:
-        emit({"event": "traced", **generation.traced("the traced generation", *first)})
+        emit(generation.traced())
     # Last, since an engine or a server may have told more with every video.
-    provided = provides(job.model) & source.provides
-    emit({"event": "source", "provides": sorted(provided), **generation.told()})
+    emit(generation.source_told())
     return throughput
 
 
@@ -149,18 +153,17 @@ class Generation:
     """Calls a source with everything around it that measures: ``call(phase, prompt, seed)``.
 
     From outside to inside: energy, whose counters are slow to read; the clock around the whole
-    call; the hooks that tell its stages apart.
+    call; the hooks that tell its stages apart. Without ``metered`` energy is left out.
     """
 
-    def __init__(self, job: Job, source: Source) -> None:
+    def __init__(self, job: Job, source: Source, *, metered: bool = True) -> None:
         self.job = job
         self.source = source
         pipeline = getattr(source, "pipeline", None)
         self.clock = None if pipeline is None else StageClock(pipeline, job.device)
-        metered = "energy" in source.provides and pipeline is not None
         self.meters: Meters | None = None
         self.idle: dict[str, float] = {}
-        if metered:
+        if metered and "energy" in source.provides and pipeline is not None:
             # A pipeline in this process computes on one device, also where more are visible.
             self.meters, self.idle = _meters("cuda:0" if job.device == "cuda" else job.device)
         self.missed = ""
@@ -183,24 +186,46 @@ class Generation:
             return reported(output, None if served else lap, energy)
         return Done(output, lap, self.clock.stages, self.clock.steps, self.clock.memory, energy)
 
-    def told(self) -> dict[str, Json]:
+    def warm_up(self) -> dict[str, Json]:
+        """The first generation, which is timed apart and kept nowhere: the event that tells it."""
+        warm = self("the warm-up generation", *self.job.workload.jobs[0])
+        return {"event": "warm", "seconds": warm.wall}
+
+    def sample(self, index: int) -> dict[str, Json]:
+        """Generate, measure and write one sample of the workload: the event that tells it."""
+        timed = "latency" in self.source.provides
+        done = self("the generation", *self.job.workload.jobs[index])
+        sample = write_sample(self.job, index, done.output, done if timed else None)
+        return {"event": "sample", "sample": sample.to_json()}
+
+    def source_told(self) -> dict[str, Json]:
         """What is known of the source when all is done, as the event that says so."""
+        provided = provides(self.job.model) & self.source.provides
         facts = {"unmetered": self.missed}
         if "throughput" in self.source.provides:
             served: Any = self.source
             facts |= {"resolution": repr(served.resolution), "retried": "; ".join(served.retried)}
-        return {"hooked": self.clock is not None, "idle_power": self.idle, "facts": facts}
+        return {
+            "event": "source",
+            "provides": sorted(provided),
+            "hooked": self.clock is not None,
+            "idle_power": self.idle,
+            "facts": facts,
+        }
 
-    def traced(self, phase: str, prompt: Prompt, seed: int) -> dict[str, Json]:
-        """One untimed generation: what left each component, and the CPU allocator's peaks.
+    def traced(self) -> dict[str, Json]:
+        """One untimed generation: what left each component, and the CPU allocator's peaks; the
+        event that tells them.
 
         The peaks are None on another device, and where the profile failed.
         """
+        prompt, seed = self.job.workload.jobs[0]
+        phase = name_phase("the traced generation", prompt, seed)
         busy = conditions(self.job.device)
         tracer = Tracer(self.source.pipeline)  # type: ignore[attr-defined]
 
         def generate() -> None:
-            with blame_model(self.job, name_phase(phase, prompt, seed)), tracer:
+            with blame_model(self.job, phase), tracer:
                 self.source.generate(prompt, seed, self.job.workload.call)
 
         peak: int | None = None
@@ -211,7 +236,8 @@ class Generation:
             with suppress(Unmeasured):
                 peak, stages = cpu_allocator_peaks(generate, self.clock)
         trace = replace(tracer.trace(sample_key(prompt.id, seed)), conditions=busy)
-        return {"cpu_peak": peak, "cpu_stages": stages, "trace": trace.to_json()}
+        told = {"cpu_peak": peak, "cpu_stages": stages, "trace": trace.to_json()}
+        return {"event": "traced", **told}
 
 
 def _concurrently(job: Job, source: Any, emit: Emit) -> float:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from pytest_vdb.errors import BadSetting, SourceError, nearest
 from pytest_vdb.models.engine import EngineSource, parameters_of
-from pytest_vdb.models.loading import apply
-from pytest_vdb.models.pipeline import PipelineSource
-from pytest_vdb.models.random_weights import fill
 from pytest_vdb.models.sources import Source
 from pytest_vdb.records import ModelSpec
 
@@ -37,12 +34,8 @@ def open_factory(spec: ModelSpec, device: str = "cpu") -> Source:
     offered = {**spec.options, "device": device, "dtype": dtype, "devices": spec.devices}
     made = function(**{name: value for name, value in offered.items() if name in named})
     rest = {name: value for name, value in spec.options.items() if name not in named}
-    if isinstance(made, DiffusionPipeline):
-        _cast(made, dtype)
-        if spec.weights == "random":  # before options change how weights are stored
-            fill(made)
-        apply(made, replace(spec, options=rest), device)
-        return PipelineSource(spec, made)
+    if _is_pipeline(made):
+        return _pipeline(spec, made, rest, device)
     engine = EngineSource(spec, made)
     if spec.weights == "random":
         engine.close()
@@ -61,7 +54,25 @@ def open_factory(spec: ModelSpec, device: str = "cpu") -> Source:
     return engine
 
 
-def _cast(pipeline: DiffusionPipeline, dtype: torch.dtype) -> None:
+def _is_pipeline(made: Any) -> bool:
+    """Asked without importing diffusers, which takes seconds that an engine need not wait."""
+    module = sys.modules.get("diffusers.pipelines.pipeline_utils")
+    return module is not None and isinstance(made, module.DiffusionPipeline)
+
+
+def _pipeline(spec: ModelSpec, made: Any, options: dict[str, Any], device: str) -> Source:
+    from pytest_vdb.models.loading import apply
+    from pytest_vdb.models.pipeline import PipelineSource
+    from pytest_vdb.models.random_weights import fill
+
+    _cast(made, torch_dtype(spec))
+    if spec.weights == "random":  # before options change how weights are stored
+        fill(made)
+    apply(made, replace(spec, options=options), device)
+    return PipelineSource(spec, made)
+
+
+def _cast(pipeline: Any, dtype: torch.dtype) -> None:
     for component in pipeline.components.values():
         # One that has the dtype may keep some layers in float32 on purpose.
         if isinstance(component, torch.nn.Module) and getattr(component, "dtype", 0) != dtype:

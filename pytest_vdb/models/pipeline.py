@@ -6,17 +6,19 @@ import gc
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image, ImageOps
 
 from pytest_vdb.errors import NoImage, SourceError, nearest
 from pytest_vdb.models.load_options import LOAD_OPTIONS
 from pytest_vdb.models.sources import Output, provides
 from pytest_vdb.records import Json, ModelSpec, Prompt
+
+if TYPE_CHECKING:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 OURS = ("prompt", "image", "generator", "output_type")  # what a workload does not set
 LARGE = 2**28  # bytes of weights that are not left to the garbage collector's own time

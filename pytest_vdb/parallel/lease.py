@@ -13,17 +13,24 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
 from pytest_vdb.errors import InfraError
+from pytest_vdb.parallel.topology import Links, neighbours, nvml_links
 
 CORES = "PYTEST_VDB_CPUS"
 """The environment variable with the numbers of a lease's cores, such as ``0,1``."""
 
+DEVICES = "PYTEST_VDB_DEVICES"
+"""The environment variable with the UUIDs that a run's workers lease from, where each sees one."""
+
 PAUSE = 0.2  # seconds between two attempts, randomised so that two waiters do not march in step
+CHOICE = "choice"  # the lock of who looks which devices are free
+CHOOSING = 5.0  # seconds at most to wait for it, which is held for milliseconds
 
 
 def visible_devices() -> list[str]:
@@ -33,14 +40,41 @@ def visible_devices() -> list[str]:
     unique beginnings of UUIDs, and whatever follows an entry that names no device is ignored.
     Numbers count as NVML does, by PCI bus; where cards of different kinds are mixed, set
     ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` or name UUIDs. A MIG instance counts where it is named.
+
+    Raises InfraError where the driver lists a device and cannot reach it: one that fell off its
+    bus must not pass for a machine that has fewer.
     """
-    with _nvml() as nvml:
+    with nvml_session() as nvml:
         if nvml is None:
             return []
-        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
-        present = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
+        try:
+            handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+            present = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
+        except nvml.NVMLError as exc:
+            raise InfraError(f"NVML cannot list this machine's GPUs: {exc}; see dmesg") from exc
         allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
         return present if allowed is None else choose(present, allowed, _mig_exists)
+
+
+def run_devices() -> list[str]:
+    """UUIDs of the devices that the whole run may use, this process's own ones first.
+
+    The visible ones; in a worker that was pinned to one GPU, all of its siblings' too.
+    """
+    own = visible_devices()
+    return list(dict.fromkeys([*own, *filter(None, os.environ.get(DEVICES, "").split(","))]))
+
+
+def device_memory(devices: Sequence[str]) -> int:
+    """Bytes that these GPUs have together. Raises InfraError where NVML cannot reach one."""
+    with nvml_session() as nvml:
+        if nvml is None:
+            return 0
+        try:
+            handles = map(nvml.nvmlDeviceGetHandleByUUID, devices)
+            return sum(nvml.nvmlDeviceGetMemoryInfo(handle).total for handle in handles)
+        except nvml.NVMLError as exc:
+            raise InfraError(f"NVML cannot ask {', '.join(devices)}: {exc}") from exc
 
 
 def usable_cores() -> list[str]:
@@ -78,10 +112,13 @@ class Lease:
     """``with Lease(k) as lease``: ``k`` devices that no other lease of this user holds.
 
     ``devices`` are UUIDs of GPUs, or with ``kind="cpu"`` names of cores (``cpu0``). ``among``
-    limits the choice (default: ``visible_devices()`` or ``usable_cores()``); ``wait`` is how many
+    limits the choice (default: ``run_devices()`` or ``usable_cores()``); ``wait`` is how many
     seconds to wait for free devices (None: as long as it takes). Devices are taken all or none, so
     two leases cannot wait for each other. ``k = 0`` is for work on a CPU that shares its cores.
     With several devices comes a free port, for their processes to meet at.
+
+    Of the free GPUs they are neighbours by ``links`` (default: as NVML tells them), and one whose
+    neighbour is taken goes first, so that pairs stay free for who needs two (`neighbours`).
 
     The locks are files in a folder of the user's below the system's temporary folder
     (``folder`` replaces it); the operating system frees them when the holder dies. Processes that
@@ -97,6 +134,7 @@ class Lease:
         wait: float | None = None,
         folder: Path | None = None,
         kind: str = "cuda",
+        links: Links | None = None,
     ) -> None:
         self.count = count
         self.kind = kind
@@ -104,6 +142,7 @@ class Lease:
         self._among = among
         self._wait = wait
         self._folder = folder
+        self._links = links
         self._held = ExitStack()
         self._meet: dict[str, str] = {}
 
@@ -176,13 +215,13 @@ class Lease:
         """Ids of the processes that compute on the leased devices, as NVML tells them.
 
         Empty for cores, and where the driver does not tell (some virtual GPUs). Raises InfraError
-        for a device that NVML cannot reach any more.
+        for a device that NVML cannot reach any more, with its driver or without.
         """
-        if self.kind == "cpu":
+        if self.kind == "cpu" or not self.devices:
             return set()
-        with _nvml() as nvml:
+        with nvml_session() as nvml:
             if nvml is None:
-                return set()
+                raise InfraError(f"no NVIDIA driver answers for {', '.join(self.devices)} any more")
             try:
                 handles = [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in self.devices]
                 running = [nvml.nvmlDeviceGetComputeRunningProcesses(h) for h in handles]
@@ -195,7 +234,7 @@ class Lease:
     def _choice(self) -> list[str]:
         if self._among is not None:
             return list(self._among)
-        return usable_cores() if self.kind == "cpu" else visible_devices()
+        return usable_cores() if self.kind == "cpu" else run_devices()
 
     def _too_few(self, among: Sequence[str]) -> str:
         if self.kind == "cpu":
@@ -211,23 +250,30 @@ class Lease:
 
     def _take(self, among: Sequence[str]) -> bool:
         """Hold ``count`` of ``among``, or none."""
-        with ExitStack() as attempt:
-            taken: list[str] = []
-            for device in among:
-                if self._lock(attempt, device):
-                    taken.append(device)
-                if len(taken) == self.count:
-                    self.devices = tuple(taken)
-                    self._held.push(attempt.pop_all())
-                    return True
-        return False
+        with ExitStack() as looked_at:
+            # One at a time: what one only looks at must not seem taken to another.
+            if not self._lock(looked_at, CHOICE, CHOOSING):
+                return False
+            free = {device: looked_at.enter_context(ExitStack()) for device in among}
+            free = {device: held for device, held in free.items() if self._lock(held, device)}
+            if len(free) < self.count:
+                return False
+            self.devices = neighbours(tuple(free), self._known_links(among), self.count)
+            for device in self.devices:
+                self._held.push(free[device].pop_all())
+        return True
 
-    def _lock(self, stack: ExitStack, name: str) -> bool:
-        """Lock ``name`` until ``stack`` closes; False where another lease has it."""
+    def _known_links(self, among: Sequence[str]) -> Links:
+        if self._links is not None:
+            return self._links
+        return {} if self.kind == "cpu" or len(among) < 2 else _machine_links(tuple(among))
+
+    def _lock(self, stack: ExitStack, name: str, patience: float = 0.0) -> bool:
+        """Lock ``name`` until ``stack`` closes; False where another lease has it for so long."""
         # Not bound to a thread: a lease may be given back by another one than took it.
         lock = FileLock(self._locks / f"{name}.lock", thread_local=False)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=patience, poll_interval=0.005)
         except Timeout:
             return False
         stack.callback(lock.release)
@@ -256,8 +302,8 @@ def _free_port(sockets: ExitStack) -> int:
 
 
 @contextmanager
-def _nvml() -> Iterator[Any]:
-    """The NVML module, initialised, or None where there is no driver."""
+def nvml_session() -> Iterator[Any]:
+    """The NVML module, initialised for the block, or None where there is no driver."""
     import pynvml
 
     try:
@@ -270,6 +316,13 @@ def _nvml() -> Iterator[Any]:
     finally:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+@cache
+def _machine_links(devices: tuple[str, ...]) -> Links:
+    """How near these GPUs are, asked once a process."""
+    with nvml_session() as nvml:
+        return {} if nvml is None else nvml_links(nvml, devices)
 
 
 def _mig_exists(uuid: str) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
-from pytest_vdb.report import attribution, edits, proof, rows
-from pytest_vdb.units import plain
+from pytest_vdb.records import Json, Kind, Measurement, State, Verdict
+from pytest_vdb.report import again, attribution, beside, edits, proof, ranked, reused, rows
+from pytest_vdb.report.ranked import Ranked
+from pytest_vdb.units import plain, show
 
 if TYPE_CHECKING:
     from pytest_vdb.results import Results
@@ -29,15 +31,21 @@ STYLES = {
 
 
 NUMBERS = ("value", "baseline", "change [95%]")
-Measured = list[tuple[dict[str, Json], Measurement, Verdict]]
+Measured = list[tuple[Mapping[str, Json], Measurement, Verdict]]
+
+MOST = 5
+"""Failing measurements that are told in words; all are in the table and in pytest's failures."""
 
 
 def write(reporter: Any, results: Results) -> None:
     """Write the summary through pytest's own reporter, at its width and with its colours."""
-    measured = [(test, *_parse(entry)) for test in results.tests for entry in test["measurements"]]
+    found = _worst_first(results.tests)
+    measured = [(row.test, row.measurement, row.verdict) for row in found]
     reporter.section("vdb")
     if measured:
         reporter.write(_table(measured, reporter._tw.fullwidth, reporter._tw.hasmarkup))
+    for line in _failing(results, found):
+        reporter.line(plain(line), red=True)
     for note in _notes(measured):
         reporter.line(plain(note), yellow=True)
     for line in _out_of_reach(measured):
@@ -47,10 +55,13 @@ def write(reporter: Any, results: Results) -> None:
     for line in _reviewed(measured, honoured=results.session.settings.honour_accepted):
         reporter.line(plain(line), cyan=True)
     reporter.line(_counts(results, [verdict for _, _, verdict in measured]))
-    for line in _beside(results):
+    for line in beside.lines(results.tests):
+        reporter.line(plain(line))
+    for line in reused.lines(results.tests):
         reporter.line(plain(line))
     for line in attribution.lines(results.tests):
         reporter.line(plain(line))
+    reporter.line(plain(_work(results)))
     reporter.line(_cost(results))
     for path in results.written:
         reporter.line(f"updated {results.session.settings.baselines}/{path}")
@@ -64,20 +75,38 @@ def write(reporter: Any, results: Results) -> None:
         proof.write(reporter, results.tests, results.proof)
 
 
-def _parse(entry: dict[str, Json]) -> tuple[Measurement, Verdict]:
-    measurement = Measurement(
-        entry["name"],
-        entry["unit"],
-        entry["direction"],
-        Kind(entry["kind"]),
-        entry["headline"],
-        tuple(Value.from_json(v) for v in entry["samples"]),
-        Provenance.from_json(entry["provenance"]),
-    )
-    return measurement, Verdict.from_json(entry["verdict"])
+def _worst_first(tests: Sequence[Mapping[str, Json]]) -> list[Ranked]:
+    """Every measurement, by its test: that of the worst one first, and in it the worst one."""
+    of = [sorted(ranked.rows_of(test), key=_order) for test in tests]
+    return [
+        row for found in sorted(filter(None, of), key=lambda of: _order(of[0])) for row in found
+    ]
 
 
-def _short(test: dict[str, Json]) -> str:
+def _order(row: Ranked) -> tuple[bool, int, float]:
+    """The worst first; what fails nothing stays in its own order."""
+    fine, state, size = row.order
+    return (fine, len(ranked.WORST) if row.bare else state, 0.0 if fine else size)
+
+
+def _failing(results: Results, found: Sequence[Ranked]) -> list[str]:
+    """What failed by the gate: how sure, what is behind it, and how to run it alone."""
+    failing = sorted((row for row in found if row.fails), key=_order)
+    arguments = results.session.config.invocation_params.args
+    lines = []
+    for row in failing[:MOST]:
+        sure = ranked.sure(row)
+        told = rows.sentence(row.measurement, row.verdict)
+        lines.append(f"{told} {sure[:1].upper()}{sure[1:]}.")
+        if (behind := row.test.get("attribution")) and row.verdict.state is State.REGRESSION:
+            lines.append(f"  {behind['text']}")
+        lines.append(f"  {again.command(arguments, row.test['nodeid'])}")
+    if len(failing) > MOST:
+        lines.append(f"and {len(failing) - MOST} more in the table")
+    return lines
+
+
+def _short(test: Mapping[str, Json]) -> str:
     return plain(test["nodeid"].partition("::")[2])
 
 
@@ -133,7 +162,7 @@ def _label(m: Measurement, verdict: Verdict) -> str:
     return verdict.state.value
 
 
-def _outcome(test: dict[str, Json], colour: bool) -> str:
+def _outcome(test: Mapping[str, Json], colour: bool) -> str:
     """How the test ended, where that is not what everybody hopes for."""
     outcome = "" if test["outcome"] in ("passed", "skipped") else f"  {test['outcome'].upper()}"
     return f"\x1b[31;1m{outcome}\x1b[0m" if outcome and colour else outcome
@@ -202,25 +231,25 @@ def _counts(results: Results, verdicts: list[Verdict]) -> str:
     return f"{len(verdicts)} measurements: {named or 'none'}{expected}"
 
 
-def _beside(results: Results) -> list[str]:
-    """What ran side by side, what it took, and how the code of the two sides differs."""
-    lines = []
-    for trial in {
-        t["beside"]["model"]: t["beside"] for t in results.tests if t.get("beside")
-    }.values():
-        lines.append(
-            f"{trial['model']} beside {trial['base']}: {_several(trial['pairs'], 'process pair')}, "
-            f"{trial['loads']} loads, {trial['seconds']:.0f} s"
-        )
-        base, ours = trial["code"].get("base", {}), trial["code"].get("candidate", {})
-        for name in sorted({*base, *ours}):
-            if base.get(name) != ours.get(name):
-                lines.append(f"  {name}: {base.get(name, '–')} against {ours.get(name, '–')}")
-    return lines
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def _work(results: Results) -> str:
+    """How much ran: ``2 models, 96 videos on cuda, 5230 J``."""
+    ran = {
+        (test["model"]["name"], test["workload"]["hash"]): test["workload"]
+        for test in results.tests
+        if test["workload"] is not None
+    }
+    videos = sum(len(one["prompts"]) * len(one["seeds"]) for one in ran.values())
+    models = len({name for name, _ in ran})
+    joules = {
+        (test["model"]["name"], test["workload"]["hash"]): sum(v["value"] for v in m["samples"])
+        for test in results.tests
+        for m in test["measurements"]
+        if m["name"] == "energy"
+    }
+    energy = f", {show(sum(joules.values()), 'J')}" if joules else ""
+    where = results.session.settings.cluster or results.session.device
+    several = "s" * (models != 1)
+    return f"{models} model{several}, {videos} video{'s' * (videos != 1)} on {where}{energy}"
 
 
 def _cost(results: Results) -> str:

@@ -270,7 +270,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the most that glibc takes
 }
-"""glibc's settings for the processes of a pair on a CPU, unless the user has some: keep freed memory.
+"""For the processes of a pair on a CPU, unless the user says otherwise: glibc keeps freed memory.
 
 By default it hands large buffers back or keeps them as the heap's layout has it, which address
 randomisation decides anew for each process: 0 to 7,900 page faults for each VAE decode of `shapes`,

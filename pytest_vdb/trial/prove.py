@@ -210,7 +210,7 @@ def _of_videos(run: TestRun) -> Iterator[Mutant]:
     bench, metrics, scores = run.vdb._bench, run.vdb._bench.session.metrics, _scores(run)
     if not scores:
         return
-    intact = bench.run
+    intact = bench.videos
     if any(metrics.find(name).needs in OF_FRAMES for name in scores):
         from pytest_vdb.metrics import faults
 
@@ -271,7 +271,7 @@ def _another(sample: Sample, samples: tuple[Sample, ...], *, same_prompt: bool) 
 def _scored(run: TestRun, name: str, detail: str, other: Bench) -> Iterator[Mutant]:
     """The touched scores of ``other``'s videos; nothing where these are the run's own."""
     vdb = run.vdb
-    pairs = zip(other.run.samples, vdb._bench.run.samples, strict=True)
+    pairs = zip(other.run.samples, vdb._bench.videos.samples, strict=True)
     if all(ours.frames_sha256 == intact.frames_sha256 for ours, intact in pairs):
         return
     any_fault = {fault for fault, _ in other._faults}
@@ -287,7 +287,7 @@ def _scored(run: TestRun, name: str, detail: str, other: Bench) -> Iterator[Muta
 def _with(bench: Bench, samples: list[Sample]) -> Bench:
     """``bench`` with other videos."""
     other = fresh(bench)
-    other._run = replace(bench.run, samples=tuple(samples))
+    other._run = replace(bench.videos, samples=tuple(samples))
     with bench.session.charged("metrics"):
         other._faults = other._find_faults(other._run)
     return other

@@ -49,6 +49,7 @@ def fresh(bench: Bench) -> Bench:
     other = copy(bench)
     other.__dict__.pop("media", None)
     other._run, other._error = None, None
+    other._borrowed, other.shared, other._faults = None, None, []  # nobody else wants these
     other._scores, other._videos = {}, {}
     return other
 

@@ -1,6 +1,7 @@
 """Both runners on models that hang, die, chatter, exhaust memory or make nonsense.
 
-The model is a real Wan pipeline whose ``__call__`` does what the prompt says before it generates.
+The model is a real Wan pipeline whose ``__call__`` does what the prompt says before it generates;
+where its child is to die, it is an engine that does so, whose child starts in a second.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +28,11 @@ from pytest_vdb.records import ModelSpec, Prompt, Run, Sample, Workload
 CALL = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
 ONE = {"num_threads": 1}  # fast also where other processes are busy
 
-MODELS = '''
-import functools, os, resource, signal, subprocess, sys, time
+ACTIONS = '''
+import os, resource, signal, subprocess, sys, time
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
-from diffusers import WanPipeline
-
-from pytest_vdb.models.embedded import tiny_wan
 
 HERE = Path(__file__).parent
 
@@ -45,19 +42,11 @@ def note(pid):
         file.write(f"{pid}\\n")
 
 
-class Obedient(WanPipeline):
-    @functools.wraps(WanPipeline.__call__)
-    def __call__(self, *args, **kwargs):
-        action = getattr(self, "do_" + kwargs["prompt"], None)
+class Actions:
+    def do(self, name):
+        action = getattr(self, "do_" + name, None)
         if action:
             action()
-        output = WanPipeline.__call__(self, *args, **kwargs)
-        if kwargs["prompt"] == "nan":
-            output.frames[0][0, 0, 0, 0] = np.nan
-            output.frames[0][1, 0, 0, 0] = np.inf
-        if kwargs["prompt"] == "image":
-            output.frames = output.frames[..., 0]  # without channels
-        return output
 
     def do_hang(self):
         note(os.getpid())
@@ -67,15 +56,6 @@ class Obedient(WanPipeline):
 
     def do_raise(self):
         raise KeyError("no such block")
-
-    def do_skip(self):
-        pytest.skip("no gate today")
-
-    def do_fail(self):
-        pytest.fail("no gate today")
-
-    def do_xfail(self):
-        pytest.xfail("no gate today")
 
     def do_kill(self):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -101,6 +81,52 @@ class Obedient(WanPipeline):
         held = []
         while True:
             held.append(torch.ones(2**24))
+'''
+
+ENGINES = """
+import numpy as np
+
+
+class Obedient(Actions):
+    def generate(self, prompt, *, seed, num_frames, height, width, num_inference_steps):
+        self.do(prompt)
+        return np.random.default_rng(seed).random((num_frames, height, width, 3))
+
+
+def make():
+    return Obedient()
+"""
+
+MODELS = """
+import functools, time
+
+import numpy as np
+import pytest
+from diffusers import WanPipeline
+
+from pytest_vdb.models.embedded import tiny_wan
+
+
+class Obedient(Actions, WanPipeline):
+    @functools.wraps(WanPipeline.__call__)
+    def __call__(self, *args, **kwargs):
+        self.do(kwargs["prompt"])
+        output = WanPipeline.__call__(self, *args, **kwargs)
+        if kwargs["prompt"] == "nan":
+            output.frames[0][0, 0, 0, 0] = np.nan
+            output.frames[0][1, 0, 0, 0] = np.inf
+        if kwargs["prompt"] == "image":
+            output.frames = output.frames[..., 0]  # without channels
+        return output
+
+    def do_skip(self):
+        pytest.skip("no gate today")
+
+    def do_fail(self):
+        pytest.fail("no gate today")
+
+    def do_xfail(self):
+        pytest.xfail("no gate today")
 
 
 def make():
@@ -115,14 +141,15 @@ def broken():
 
 def slow():
     time.sleep(600)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """The folder of a repository under test."""
     folder = tmp_path_factory.mktemp("repository")
-    (folder / "obedient_models.py").write_text(MODELS)
+    (folder / "obedient_engines.py").write_text(ACTIONS + ENGINES)
+    (folder / "obedient_models.py").write_text(ACTIONS + MODELS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)  # the in-process runner has the session's path
         yield folder
@@ -145,16 +172,23 @@ def child():
 
 @pytest.fixture
 def job(models, tmp_path):
-    """Makes a job of the obedient model whose prompts are the actions."""
+    """Makes a job of the obedient pipeline, or engine, whose prompts are the actions."""
     (models / "pids").unlink(missing_ok=True)
 
-    def make(*actions: str, timeout: float | None = None, factory: str = "make") -> Job:
-        spec = ModelSpec("obedient", "factory", f"obedient_models:{factory}")
+    def make(
+        *actions: str, timeout: float | None = None, factory: str = "obedient_models:make"
+    ) -> Job:
+        spec = ModelSpec("obedient", "factory", factory)
         prompts = tuple(Prompt(action, action) for action in actions)
         workload = Workload(prompts, (7,), CALL, options=ONE)
         return Job(spec, workload, str(tmp_path), "cpu", timeout, path=(str(models),))
 
     return make
+
+
+@pytest.fixture
+def engine_job(job):
+    return partial(job, factory="obedient_engines:make")
 
 
 def pids(models: Path) -> list[int]:
@@ -271,7 +305,7 @@ def test_a_child_tells_what_its_model_raised(child, runs, job):
 
 def test_a_factory_that_raises_is_a_source_error(inprocess, job):
     with pytest.raises(SourceError, match="no weights here"):
-        inprocess.run(job("quiet", factory="broken"))
+        inprocess.run(job("quiet", factory="obedient_models:broken"))
 
 
 def test_frames_of_another_shape_are_refused_with_the_shape(inprocess, job):
@@ -297,7 +331,7 @@ def test_a_hang_in_process_ends_at_the_timeout(job, models):
 
 def test_a_load_that_hangs_ends_at_the_timeout(job):
     with pytest.raises(GenerationTimeout, match=r"the load of model 'obedient' .* 0.3 s"):
-        InProcess().run(job("quiet", timeout=0.3, factory="slow"))
+        InProcess().run(job("quiet", timeout=0.3, factory="obedient_models:slow"))
 
 
 def test_a_timeout_outside_the_main_thread_names_the_child_runner(inprocess, job):
@@ -315,9 +349,9 @@ def test_a_timeout_outside_the_main_thread_names_the_child_runner(inprocess, job
     assert "child runner" in caught[0]
 
 
-def test_a_hanging_child_is_killed_with_all_that_it_started(job, models):
+def test_a_hanging_child_is_killed_with_all_that_it_started(engine_job, models):
     with pytest.raises(GenerationTimeout) as caught:
-        ChildProcess().run(job("quiet", "hang", timeout=5))
+        ChildProcess().run(engine_job("quiet", "hang", timeout=2))
     message = str(caught.value)
     assert "the generation of prompt 'hang' with seed 7 of model 'obedient'" in message
     assert "the last is quiet/7" in message
@@ -326,9 +360,9 @@ def test_a_hanging_child_is_killed_with_all_that_it_started(job, models):
     assert all(is_gone(pid) for pid in pids(models))
 
 
-def test_a_killed_child_leaves_the_samples_before(job, tmp_path):
+def test_a_killed_child_leaves_the_samples_before(engine_job, tmp_path):
     with pytest.raises(InfraError) as caught:
-        ChildProcess().run(job("quiet", "kill"))
+        ChildProcess().run(engine_job("quiet", "kill"))
     message = str(caught.value)
     assert "SIGKILL" in message
     assert "out-of-memory killer" in message
@@ -338,43 +372,45 @@ def test_a_killed_child_leaves_the_samples_before(job, tmp_path):
     assert not (tmp_path / "0001-frames.npy").exists()
 
 
-def test_a_child_that_exits_without_a_word_is_lost_at_once(job, models):
+def test_a_child_that_exits_without_a_word_is_lost_at_once(engine_job, models):
     """Also where a process that it forked holds its pipes open."""
     with pytest.raises(InfraError) as caught:
-        ChildProcess().run(job("exit"))
+        ChildProcess().run(engine_job("exit"))
     assert "exited with status 3, without a word, during the warm-up" in str(caught.value)
     assert "| last words" in str(caught.value)
     (forked,) = pids(models)
     assert is_gone(forked)
 
 
-def test_memory_that_runs_out_is_named(job):
+def test_memory_that_runs_out_is_named(engine_job):
     with pytest.raises((OutOfMemory, InfraError)) as caught:
-        ChildProcess().run(job("quiet", "exhaust"))
+        ChildProcess().run(engine_job("quiet", "exhaust"))
     assert "memory" in str(caught.value)
     if isinstance(caught.value, OutOfMemory):
         assert str(2**26) in str(caught.value)  # what the allocator could not give
         assert "prompt 'exhaust'" in str(caught.value)
 
 
-def test_ctrl_c_in_the_caller_leaves_no_child(job):
+def test_ctrl_c_in_the_caller_leaves_no_child(engine_job):
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     mine = psutil.Process()
     before = set(mine.children(recursive=True))
     with pytest.raises(KeyboardInterrupt):
-        ChildProcess().run(job("quiet", "hang"), interrupt)
+        ChildProcess().run(engine_job("quiet", "hang"), interrupt)
     assert set(mine.children(recursive=True)) == before
 
 
-def test_a_killed_parent_leaves_no_child(job, models):
+def test_a_killed_parent_leaves_no_child(engine_job, models):
     code = (
         "import json, sys; from pytest_vdb.measure.child import ChildProcess; "
         "from pytest_vdb.measure.runner import Job; "
         "ChildProcess().run(Job.from_json(json.loads(sys.argv[1])))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, json.dumps(job("hang").to_json())])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(engine_job("hang").to_json())]
+    )
     try:
         deadline = time.monotonic() + 60
         while not (models / "pids").exists() or len(pids(models)) < 2:

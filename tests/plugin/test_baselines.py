@@ -4,15 +4,10 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BODY = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 SAME = "def test_same(vdb):\n    assert vdb.score('ssim').min > 0.9"
-CHEAP = """
-from diffusers import AutoencoderKLWan
-from pytest_vdb.models.embedded import finished
-pipeline.transformer.blocks = pipeline.transformer.blocks[:1]
-pipeline.vae = AutoencoderKLWan(base_dim=2, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
-finished(pipeline, seed=0, grain=0.5)
-"""
 SPEED = "def test_speed(vdb):\n    assert vdb.latency.cpu.median < 100"
 
 
@@ -79,6 +74,7 @@ def test_a_sample_that_the_baseline_lacks_is_unmeasured(suite):
 
 
 def test_latency_belongs_to_its_pool_and_quality_to_none(suite):
+    suite.model()
     suite.write(BODY + "\n\n" + SPEED)
     suite.run("--vdb-update", "--vdb-pool=lab", "--vdb-tolerance=latency.cpu=90%")
     states = suite.states("--vdb-pool=lab", "--vdb-tolerance=latency.cpu=90%")
@@ -89,7 +85,6 @@ def test_latency_belongs_to_its_pool_and_quality_to_none(suite):
 
 def test_a_large_video_keeps_a_preview_unless_lossless_is_asked_for(suite):
     large = "prompts=['a fox'], num_frames=9, height=160, width=256, num_inference_steps=1"
-    suite.model(CHEAP)
     suite.write(SAME, large)
     (suite.root / "benchmarks/test_bench.py").write_text(
         f"import pytest\n\n@pytest.mark.vdb(max_sequence_length=64, {large})\n" + SAME

@@ -57,8 +57,18 @@ def test_each_model_and_its_options_load_once(counted: Suite) -> None:
     assert loads(counted) == ["a", "a", "b", "b"]
 
 
+ENGINE = """
+import numpy as np
+
+def a(vae_tiling=False):
+    with open("loads.txt", "a") as file:
+        file.write("a\\n")
+    return lambda prompt, *, seed, **size: np.random.default_rng(seed).random((5, 32, 32, 3))
+"""
+
+
 def test_a_child_process_keeps_its_model_for_the_tests_that_follow(counted: Suite) -> None:
-    (counted.root / "loads.txt").write_text("")
+    (counted.root / "counted_models.py").write_text(ENGINE)
     result = counted.pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "benchmarks", "--vdb-model=counted_models:a", "--vdb-runner=child"
     )

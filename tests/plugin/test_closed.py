@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 FAST = "prompts=['a fox'], num_frames=5, num_inference_steps=1"
 BLACK = """
 decode = pipeline.vae.decode

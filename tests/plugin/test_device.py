@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BODY = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 
 

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from pytest_vdb.metrics.installed import installed
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 BODY = "def test_quality(vdb):\n    assert vdb.score({name!r}).mean > 0"
 

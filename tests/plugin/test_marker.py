@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 BODY = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 
 
@@ -71,6 +73,7 @@ def test_unittest_classes_are_refused_with_a_reason(suite):
 
 
 def test_an_argument_that_the_pipeline_does_not_take(suite):
+    suite.model()
     suite.write(BODY, "prompts=['a'], num_frames=5, call={'guidance_scal': 3}")
     result = suite.run()
     result.assert_outcomes(failed=1)

@@ -1,5 +1,9 @@
 """--vdb-missing: no baseline"""
 
+import pytest
+
+pytestmark = pytest.mark.usefixtures("engine")
+
 SCORES = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 
 

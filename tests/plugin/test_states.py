@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 SCORES = """
 def test_quality(vdb):
     assert vdb.score('sharpness').mean > 0
@@ -121,7 +123,7 @@ def test_not_applicable_beside_others_lets_them_decide(suite):
 
 
 def test_infra_error_is_an_error_and_the_exit_code_is_ten(suite):
-    suite.model("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    suite.engine("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     suite.write(SCORES + "\ndef test_other():\n    pass\n")
     result = suite.run("--vdb-runner=child", "--junitxml=junit.xml")
     result.assert_outcomes(errors=1, passed=1)
@@ -138,6 +140,7 @@ def test_a_real_failure_beside_an_infra_error_keeps_exit_code_one(suite):
 
 
 def test_zero_in_the_baseline_passes_nothing(suite):
+    suite.model()
     suite.write("def test_speed(vdb):\n    assert vdb.latency.cpu.median < 9")
     suite.run("--vdb-update")
     suite.scale("latency.cpu", 0.0)

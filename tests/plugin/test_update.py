@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+pytestmark = pytest.mark.usefixtures("engine")
+
 QUALITY = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0"
 
 
@@ -82,6 +86,7 @@ def test_a_bare_run_never_writes(suite):
 
 
 def test_media_are_stored_by_their_hash(suite):
+    suite.model()
     suite.write(QUALITY)
     suite.run("--vdb-update")
     (path,) = suite.baselines

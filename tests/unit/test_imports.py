@@ -39,18 +39,19 @@ KNOWS: dict[str, set[str]] = {
     "places": set(),
     "baseline": NOUNS | {"gitrepo", "places"},
     "models": NOUNS | {"prompts"},
-    "parallel": NOUNS,
-    "measure": NOUNS | {"models", "parallel"},
+    "parallel": NOUNS | {"baseline", "environment", "marker", "models", "options"},
+    "measure": NOUNS | {"models", "parallel", "gitrepo"},
     "metrics": NOUNS | {"scenes"},
     "trial": NOUNS
     | {"comparison", "gate", "measure", "metrics", "models", "parallel", "gitrepo", "places"},
-    "report": NOUNS | {"statistic"},
+    "report": NOUNS | {"baseline", "flags", "statistic"},
 }
 # These wire the rooms together and may know all of them; no room above may know one of these.
 WIRING = {
     "plugin",
     "fixtures",
     "session",
+    "checks",
     "standards",
     "trusted",
     "edits",
@@ -60,10 +61,15 @@ WIRING = {
     "beside",
     "expected",
     "explained",
+    "shown",
+    "reuse",
+    "clustered",
+    "sane",
     "performance",
     "view",
     "verdicts",
     "results",
+    "fanout",
     "cli",
     "score_command",
     "push_command",
@@ -71,15 +77,23 @@ WIRING = {
     "baseline_command",
     "calibrate_command",
     "doctor_command",
+    "merge_command",
+    "report_command",
+    "failures",
+    "sharded",
     "under_pytest",
     "",
 }
 # A reference video is written and read as any other clip, and metrics read the same files.
-EXCEPTIONS = {("baseline.media", "models.clips"), ("metrics.video", "models.clips")}
+EXCEPTIONS = {
+    ("baseline.media", "models.clips"),
+    ("metrics.video", "models.clips"),
+    ("report.films", "models.clips"),
+}
 
 HEAVY = {
     *("torch", "numpy", "diffusers", "transformers", "accelerate", "torchmetrics", "scipy"),
-    *("av", "PIL", "rich", "safetensors"),
+    *("av", "PIL", "rich", "safetensors", "ray"),
 }
 # Importing one of these imports nothing heavy, neither by itself nor through what it imports.
 LIGHT = [
@@ -133,11 +147,15 @@ LIGHT = [
     *("gitrepo", "places", "standards", "trusted", "edits", "baseline.yardstick"),
     *("baseline.opening", "baseline.push", "baseline.ref", "baseline.remote"),
     *("baseline.accepted", "baseline.migrate", "baseline.prune", "baseline.run", "baseline.source"),
+    *("baseline.shard", "parallel.shards", "sharded", "merge_command"),
     *("baseline.validate", "gate.acceptance", "accept_command", "baseline_command"),
     *("baseline.update", "models.registry", "models.catalog", "models.sources", "models.open"),
     *("models.families", "models.listing", "models.twins", "models.load_options"),
     *("models.cache", "performance", "quantities", "measure.carbon", "measure.energy"),
-    *("measure.runner", "measure.child", "measure.group", "parallel.lease"),
+    *("clustered", "parallel.cluster", "parallel.ledger", "measure.cluster", "measure.ray_actor"),
+    *("measure.runner", "measure.child", "measure.group", "parallel.lease", "fanout"),
+    *("parallel.schedule", "parallel.durations", "parallel.capacity", "parallel.xdist"),
+    *("reuse", "sane", "measure.shared", "measure.identity", "models.identity", "report.reused"),
     *("metrics", "metrics.registry", "metrics.builtin", "metrics.features", "metrics.weights"),
     *("metrics.scoring", "metrics.listing", "metrics.vbench", "score_command"),
     *(f"metrics.catalog.{name}" for name in ("reference", "consistency", "text", "imaging")),
@@ -146,7 +164,9 @@ LIGHT = [
         for name in ("overall", "cuts", "flow", "audio", "sets", "routing")
     ),
     *("report.rows", "report.terminal", "report.attribution", "report.proof", "trial.prove"),
-    *("trial.asserted", "trial.regenerate"),
+    *("report.writers", "report.markdown", "report.gfm", "report.ranked", "report.github"),
+    *("report.annotations", "report_command", "failures"),
+    *("trial.asserted", "trial.regenerate", "shown", "report.html", "report.overview"),
 ]
 
 

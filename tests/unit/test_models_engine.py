@@ -321,7 +321,7 @@ RANK = {"seconds": 0.01, "memory": 100}
         ({"stages": {"De Noise": 0.01}}, "name a word such as text_encode"),
         ({"stages": {"cpu": 0.01}}, "not the name of another latency"),
         ({"stages": [0.01]}, "give a mapping"),
-        ({"steps": [0.015, 0.015]}, r"steps=.*overlap"),
+        ({"steps": [1.5, 1.5]}, r"steps=.*overlap"),
         ({"steps": 4}, "give a list of seconds"),
         ({"memory": {"allocated": 0}}, "finite number above 0"),
         ({"memory": {"vram": 5}}, "name allocated, reserved or stage"),

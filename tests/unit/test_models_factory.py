@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from pytest_vdb.errors import SourceError
 from pytest_vdb.models.catalog import CATALOG
-from pytest_vdb.models.open import open_source
+from pytest_vdb.models.open import needs_diffusers, open_source
 from pytest_vdb.models.pipeline import PipelineSource, captured_latent, frames_of
 from pytest_vdb.records import ModelSpec, Prompt
 
@@ -181,3 +182,54 @@ def test_frames_of_every_form_become_channels_last() -> None:
     floats = pixels.astype(np.float32) / 255
     assert np.array_equal(frames_of(floats), floats)
     assert np.array_equal(frames_of(torch.from_numpy(floats).movedim(-1, 1)), floats)
+
+
+ENGINE = """
+import numpy as np
+
+def build():
+    return lambda prompt, *, seed: np.zeros((5, 32, 32, 3), np.uint8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "needs"),
+    [
+        (ENGINE, False),
+        ("import os.path, torch.nn\nfrom PIL import Image\n" + ENGINE, False),
+        (ENGINE.replace("return", "from diffusers import WanPipeline\n    return"), True),
+        ("import my_pipelines\n" + ENGINE, True),  # which may import anything
+        ("from . import pipelines\n" + ENGINE, True),
+        ("import importlib\n" + ENGINE, True),
+        ("def build(:", True),
+    ],
+)
+def test_what_a_file_imports_says_whether_diffusers_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, needs: bool
+) -> None:
+    (tmp_path / "read_for_vdb.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert needs_diffusers(at("read_for_vdb:build")) is needs
+    assert "read_for_vdb" not in sys.modules  # it was read and not run
+
+
+def test_what_cannot_be_read_may_need_diffusers() -> None:
+    assert needs_diffusers(at("pytest_vdb.models.embedded:tiny_wan"))
+    assert needs_diffusers(at("no_such_module_for_vdb:build"))
+    assert needs_diffusers(at("sys:exit"))
+    assert not needs_diffusers(ModelSpec("clips", "recorded", "clips"))
+
+
+def test_an_engine_s_process_imports_no_diffusers(tmp_path: Path) -> None:
+    (tmp_path / "engine_for_vdb.py").write_text(ENGINE)
+    code = (
+        "import sys; from pytest_vdb.measure.execute import load; "
+        "from pytest_vdb.measure.runner import Job; "
+        "from pytest_vdb.records import ModelSpec, Prompt, Workload; "
+        "spec = ModelSpec('e', 'factory', 'engine_for_vdb:build'); "
+        "load(Job(spec, Workload((Prompt('a', 'a'),), (0,), {}), '.')); "
+        "print('diffusers' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr

@@ -1,0 +1,121 @@
+"""``--vdb-cluster``: a session whose videos are generated on a Ray cluster."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vdb.environment import resolve_device
+from pytest_vdb.errors import BadSetting, InfraError, VdbError
+from pytest_vdb.records import Environment, ModelSpec
+
+if TYPE_CHECKING:
+    from pytest_vdb.measure.runner import Runner
+    from pytest_vdb.options import Settings
+    from pytest_vdb.parallel.cluster import Cluster
+    from pytest_vdb.session import VdbSession
+
+EXIT_INFRA = 10
+
+
+class Clustered:
+    """The cluster of a session, joined when it is first needed."""
+
+    def __init__(self, session: VdbSession, address: str) -> None:
+        self.session = session
+        self.address = address
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        from pytest_vdb.parallel.cluster import Cluster
+
+        session = self.session
+        most = session.settings.actors
+        return Cluster(self.address, session.config.rootpath, session.scratch, most)
+
+    @cached_property
+    def device(self) -> str:
+        """Where its actors run. Raises what joining the cluster raises."""
+        wanted = self.session.settings.device
+        if self.cluster.local or wanted != "auto":
+            return resolve_device(wanted)
+        return self.cluster.device()
+
+    @cached_property
+    def runner(self) -> Runner:
+        from pytest_vdb.measure.cluster import OnCluster
+
+        return OnCluster(self.cluster)
+
+    def takes(self, spec: ModelSpec) -> bool:
+        """Whether ``spec`` runs on the cluster: what is loaded does; clips and servers do not."""
+        return spec.source in ("diffusers", "factory")
+
+    def environments(self, spec: ModelSpec) -> tuple[Environment, Environment]:
+        """(quality, performance) environments of ``spec`` there."""
+        return self.cluster.environments(spec, self.device, self.session.settings.pool)
+
+    def join(self) -> None:
+        """Reach the cluster and have a place there for every model.
+
+        Raises InfraError in seconds where it does not answer or has no room, BadSetting where its
+        nodes have another version, or are of several kinds.
+        """
+        specs = [spec for spec in self.session.models if self.takes(spec)]
+        for spec in specs:
+            self.environments(spec)
+
+    def validate(self) -> None:
+        """Raise for what cannot go together; nothing is reached."""
+        from pytest_vdb.parallel.cluster import check_installed
+
+        flag, session = f"--vdb-cluster={self.address}", self.session
+        check_installed()
+        if hasattr(session.config, "workerinput") or session.config.getoption("tx", None):
+            raise BadSetting(f"{flag} spreads the samples itself: leave -n out")
+        if session.settings.serve:
+            raise BadSetting(f"{flag}: --vdb-serve starts its server here; leave one of them out")
+        if ":" in session.settings.device:
+            raise BadSetting(
+                f"--vdb-device={session.settings.device}: Ray chooses among a cluster's devices; "
+                "say --vdb-device=cuda"
+            )
+        if session.settings.base is not None and self.address != "local":
+            raise BadSetting(
+                f"{flag}: --vdb-against runs both sides on this machine; leave one of them out, or "
+                "say --vdb-cluster=local"
+            )
+
+    def check(self, settings: Settings) -> None:
+        """Raise for a test's settings that cannot mean anything on a cluster."""
+        if settings.runner != "auto":
+            raise BadSetting(
+                f"runner {settings.runner!r} generates in this machine's own processes, and "
+                f"--vdb-cluster={self.address} on actors: leave one of them out"
+            )
+
+    def close(self) -> None:
+        """Leave it; a local one ends."""
+        if "cluster" in self.__dict__:
+            self.cluster.close()
+
+
+class Joining:
+    """Pytest's hook that ends a run at once where its cluster is out of reach."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        from pytest_vdb.plugin import _session, _uses_vdb
+
+        if session.config.option.collectonly or not any(map(_uses_vdb, session.items)):
+            return
+        clustered = _session(session.config).cluster
+        assert clustered is not None
+        try:
+            clustered.join()
+        except InfraError as error:
+            pytest.exit(f"INFRA_ERROR: {error}", returncode=EXIT_INFRA)
+        except VdbError as error:
+            pytest.exit(str(error), returncode=int(pytest.ExitCode.USAGE_ERROR))

@@ -1,0 +1,33 @@
+"""The command that runs one test again, alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from pytest_vdb.flags import OPTIONS
+
+WRITES = {"json", "html", "markdown", "report_url", "update", "update_mode", "durations", "shard"}
+"""What says where a run writes, or which part of it runs: no part of running one test again."""
+
+
+def command(arguments: Sequence[str], nodeid: str) -> str:
+    """``pytest NODEID`` with the plugin's flags of ``arguments``, quoted for a POSIX shell.
+
+    Run it in pytest's root folder, where node ids start.
+    """
+    return shlex.join(["pytest", nodeid, *_flags(arguments)])
+
+
+def _flags(arguments: Sequence[str]) -> Iterator[str]:
+    left = iter(arguments)
+    known = {"--" + option.dest.replace("_", "-"): option for option in OPTIONS}
+    known |= {f"--vdb-{option.alias}": option for option in OPTIONS if option.alias}
+    for argument in left:
+        flag, _, value = argument.partition("=")
+        option = known.get(flag)
+        if option is None:
+            continue
+        whole = [argument] if value or not option.metavar else [argument, next(left, "")]
+        if option.name not in WRITES:
+            yield from whole

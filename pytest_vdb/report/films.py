@@ -1,0 +1,102 @@
+"""The page's videos: each sample beside the baseline's, once for all tests that judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from pytest_vdb.errors import VdbError
+from pytest_vdb.models import clips
+from pytest_vdb.records import Json
+from pytest_vdb.report import movie
+
+if TYPE_CHECKING:
+    from pytest_vdb.session import VdbSession
+
+KEPT = {
+    "identical": "the baseline's frames are the same, bit for bit",
+    "video": "",
+    "preview": "the baseline keeps a small lossy preview of this video, and no more: small "
+    "differences are its compression",
+}
+UNREADABLE = (VdbError, av.error.FFmpegError, ValueError, EOFError)
+
+
+class Films:
+    """Writes ``N.webm`` into ``folder``; equal pairs of videos are one file.
+
+    ``pool`` encodes several at once: codecs and Pillow leave Python's lock alone.
+    """
+
+    def __init__(self, folder: Path, session: VdbSession | None, pool: ThreadPoolExecutor) -> None:
+        self.folder = folder
+        self.session = session
+        self.pool = pool
+        self._made: dict[tuple[str, ...], Future[dict[str, Json]]] = {}
+
+    def of(self, shown: Mapping[str, Json]) -> Iterator[dict[str, Json]]:
+        """What the page shows of each sample: its own facts, and its film or why there is none."""
+        references = shown.get("references") or {"media": {}}
+        samples = shown.get("samples", ())
+        films = [self._film(one, references["media"].get(one["key"], {})) for one in samples]
+        for sample, film in zip(samples, films, strict=True):
+            facts = {k: v for k, v in sample.items() if k not in ("frames", "frames_sha256")}
+            yield {**facts, "film": film.result()}
+
+    def _film(
+        self, sample: Mapping[str, Json], media: Mapping[str, str]
+    ) -> Future[dict[str, Json]]:
+        key = (sample["frames"], *(f"{role}={media[role]}" for role in sorted(media)))
+        if key not in self._made:
+            name = f"{len(self._made)}.webm"
+            self._made[key] = self.pool.submit(self._make, sample, media, name)
+        return self._made[key]
+
+    def _make(
+        self, sample: Mapping[str, Json], media: Mapping[str, str], name: str
+    ) -> dict[str, Json]:
+        kept, why, theirs = self._reference(sample, media)
+        path = self.folder / name
+        if theirs is not None:
+            with suppress(*UNREADABLE):
+                return _written(path, sample, theirs(), kept, why)
+            kept, why = "none", "the baseline's video cannot be decoded"
+        try:
+            return _written(path, sample, None, kept, why)
+        except UNREADABLE as error:
+            path.unlink(missing_ok=True)
+            return {"src": None, "why": f"no video of this run: {error}"}
+
+    def _reference(
+        self, sample: Mapping[str, Json], media: Mapping[str, str]
+    ) -> tuple[str, str, Callable[[], Iterator[np.ndarray]] | None]:
+        """What there is to compare with, what a reader must know of it, and its frames."""
+        if media.get("frames") == sample["frames_sha256"]:
+            return "identical", KEPT["identical"], None
+        role = next((role for role in ("video", "preview") if role in media), None)
+        if role is None:
+            has = "keeps a latent and no video" if "latent" in media else "has no video"
+            return "none", f"the baseline {has} of this sample", None
+        try:
+            path = self._blob(media[role])
+        except VdbError as error:
+            return "none", str(error), None
+        return role, KEPT[role], lambda: iter(clips.stream(path).frames)
+
+    def _blob(self, sha256: str) -> Path:
+        """A reference medium: of this run's base side, or the store's. Raises LostMedium."""
+        assert self.session is not None  # who hands on samples has one
+        written = sorted((self.session.scratch / "blobs").glob(f"{sha256}.*"))
+        return written[0] if written else self.session.store.blob(sha256)
+
+
+def _written(path: Path, sample: Mapping[str, Json], theirs: Any, kept: str, why: str) -> Json:
+    ours = np.load(sample["frames"], mmap_mode="r")
+    made = movie.write(path, ours, theirs, sample["fps"])
+    return {"src": f"media/{path.name}", "kept": kept, "why": why, **made.to_json()}

@@ -1,0 +1,186 @@
+"""``--vdb-html``: a run as a page that opens from disk, with its videos and plots (docs/html.md).
+
+A folder: ``index.html`` with what is seen first, ``data/`` and ``media/`` that it reads when a test
+is opened, ``assets/`` with its style, its scripts and plotly.js. Nothing of it asks a network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vdb.errors import BadSetting, BaselineWriteError
+from pytest_vdb.records import Json
+from pytest_vdb.report import beside, edits, overview
+from pytest_vdb.units import plain
+
+if TYPE_CHECKING:
+    from pytest_vdb.report.writers import Context
+
+MARK = "<!doctype html>\n<!-- pytest-vdb page -->\n"
+"""How every page of ours begins; a folder without it is left alone."""
+HERE = Path(__file__).with_name("page")
+ASSETS = ("page.css", "page.js", "player.js", "plots.js")
+NEEDS = ("jinja2", "plotly")
+AT_ONCE = min(8, os.cpu_count() or 1)
+"""Videos that are encoded at a time."""
+NO_VIDEOS = (
+    "this page was made from the results alone: videos, stages and history are shown on the page "
+    "that --vdb-html writes at the end of the run"
+)
+
+
+def check(target: Path) -> None:
+    """Raise BadSetting where no page can be written: packages that lack, a folder of another."""
+    if lacking := [name for name in NEEDS if find_spec(name) is None]:
+        raise BadSetting(
+            f"--vdb-html needs {' and '.join(lacking)}: pip install 'pytest-vdb[html]'"
+        )
+    if target.is_file():
+        raise BadSetting(f"--vdb-html: {target} is a file; name a folder, which the page fills")
+    if target.is_dir() and any(target.iterdir()) and not _ours(target):
+        raise BadSetting(
+            f"--vdb-html: {target} holds files and no page of pytest-vdb, so it is left alone; "
+            "name a new folder"
+        )
+
+
+def clear(target: Path) -> None:
+    """Remove an earlier run's page, which must not pass for this one's. Raises as `check`."""
+    check(target)
+    if _ours(target):
+        shutil.rmtree(target)
+
+
+def write(run: dict[str, Json], target: Path, context: Context) -> None:
+    """Write the page of ``run`` (docs/json.md) into the folder ``target``, whole or not at all.
+
+    Raises BadSetting as `check`, and BaselineWriteError with the operating system's reason.
+    """
+    check(target)
+    draft = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        _fill(draft, run, context)
+        draft.chmod(0o755)
+        if target.is_dir():
+            shutil.rmtree(target)
+        draft.replace(target)
+    except OSError as error:
+        raise BaselineWriteError(f"{target} was not written: {error.strerror or error}") from None
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def clean(value: Json) -> Json:
+    """``value`` with control and direction characters spelled out in every text; lines stay."""
+    if isinstance(value, str):
+        return "\n".join(plain(line) for line in value.split("\n"))
+    if isinstance(value, Mapping):
+        return {clean(str(key)): clean(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(one) for one in value]
+    return value
+
+
+def _ours(target: Path) -> bool:
+    try:
+        with (target / "index.html").open(encoding="utf-8") as file:
+            return file.read(len(MARK)) == MARK
+    except (OSError, ValueError):
+        return False
+
+
+def _fill(folder: Path, run: dict[str, Json], context: Context) -> None:
+    from pytest_vdb.report.films import Films
+
+    for name in ("data", "media", "assets"):
+        (folder / name).mkdir()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        films = Films(folder / "media", context.session, pool)
+        for index, test in enumerate(run["tests"]):
+            shown = context.shown.get(test["nodeid"], {})
+            detail = {**_detail(run, test, shown), "samples": [*films.of(shown)]}
+            # A script and no JSON file: a page on disk may load the one, and not the other.
+            text = f"vdbTake({index}, {_json(clean(detail))});\n"
+            (folder / "data" / f"{index}.js").write_text(text, encoding="utf-8")
+    for name in ASSETS:
+        shutil.copyfile(HERE / name, folder / "assets" / name)
+    shutil.copyfile(_plotly(), folder / "assets" / "plotly.min.js")
+    (folder / "index.html").write_text(_index(run), encoding="utf-8")
+
+
+def _detail(
+    run: Mapping[str, Json], test: Mapping[str, Json], shown: Mapping[str, Json]
+) -> dict[str, Json]:
+    """Everything of one test that its part of the page shows, but for its samples."""
+    history = shown.get("history", {})
+    references = shown.get("references", {"label": "", "media": {}})
+    return {
+        **{name: test.get(name) for name in ("nodeid", "outcome", "model", "workload")},
+        "measurements": [
+            {**measured, "history": history.get(measured["name"], [])}
+            for measured in test["measurements"]
+        ],
+        "said": (test.get("attribution") or {}).get("text", ""),
+        "beside": beside.lines([test]),
+        "reference": references["label"] or "no baseline",
+        "facts": {"ours": run["environment"]["facts"], "theirs": shown.get("baseline", {})},
+        "why": shown.get("why", "") if shown else NO_VIDEOS,
+    }
+
+
+def _index(run: dict[str, Json]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    entries = clean(overview.entries(run["tests"]))
+    tests = [
+        {
+            "nodeid": test["nodeid"],
+            "outcome": test["outcome"],
+            "model": (test["model"] or {}).get("name", ""),
+        }
+        for test in run["tests"]
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    states = Counter(entry["state"] for entry in entries)
+    return MARK + environment.get_template("page.html").render(
+        run=clean({k: v for k, v in run.items() if k != "tests"}),
+        verdict=overview.verdict_of(run),
+        overview={"tests": clean(tests), "rows": entries},
+        worst=[e for e in entries if e["consequence"] in ("error", "fail")],
+        tests=clean(tests),
+        states=[(s.value, states[s.value]) for s in overview.WORST if states[s.value]],
+        kinds=sorted({entry["kind"] for entry in entries}),
+        models=sorted({test["model"] for test in clean(tests)} - {""}),
+        edits=clean([*edits.told(run["gate_edits"]), *edits.overruled(run["tests"])]),
+        seconds=sum(run["timing"].values()),
+    )
+
+
+def _json(value: Json) -> str:
+    """JSON that neither ends a script nor begins a comment in one."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _plotly() -> Path:
+    found = find_spec("plotly")
+    assert found is not None  # `check` has looked
+    assert found.origin is not None
+    return Path(found.origin).parent / "package_data" / "plotly.min.js"

@@ -1,0 +1,158 @@
+"""What a page says of a run at first sight: every row with its verdict, the worst first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
+from pytest_vdb.report import rows
+
+WORST = tuple(
+    State(name)
+    for name in (
+        *("REGRESSION", "INFRA_ERROR", "UNMEASURED", "INCONCLUSIVE", "NO_BASELINE", "ACCEPTED"),
+        *("NEW", "IMPROVEMENT", "PASS", "IDENTICAL", "NOT_APPLICABLE"),
+    )
+)
+"""States, the one that a reader must know of first."""
+RANK = {"error": 0, "fail": 0, "warn": 1, "pass": 2}
+"""Of what a verdict did to its test; among equals the state decides."""
+EXITS = {0: "Passed", 1: "Failed", 2: "Interrupted", 5: "No tests", 10: "Infrastructure error"}
+ROOM = 1.15
+"""What a bar shows beyond its outermost mark."""
+
+
+def verdict_of(run: Mapping[str, Json]) -> str:
+    """The run's outcome in a word or two."""
+    code = run["exit"]
+    return EXITS.get(code, f"Exit code {code}")
+
+
+def entries(tests: list[dict[str, Json]]) -> list[dict[str, Json]]:
+    """A row a measurement, the worst first; a test without any has one of its own."""
+    found = []
+    for index, test in enumerate(tests):
+        found += [_entry(index, measured) for measured in test["measurements"]]
+        if not test["measurements"] and test["outcome"] not in ("passed", "skipped"):
+            found.append(_broken(index))
+    return sorted(found, key=_badness)
+
+
+def parsed(entry: Mapping[str, Json]) -> tuple[Measurement, Verdict]:
+    """A measurement of docs/json.md as the nouns."""
+    measurement = Measurement(
+        entry["name"],
+        entry["unit"],
+        entry["direction"],
+        Kind(entry["kind"]),
+        entry["headline"],
+        tuple(Value.from_json(value) for value in entry["samples"]),
+        Provenance.from_json(entry["provenance"]),
+    )
+    return measurement, Verdict.from_json(entry["verdict"])
+
+
+def _entry(test: int, entry: Mapping[str, Json]) -> dict[str, Json]:
+    m, verdict = parsed(entry)
+    return {
+        "test": test,
+        "name": m.name,
+        "kind": m.kind.value,
+        "state": verdict.state.value,
+        "label": label(m, verdict),
+        "consequence": entry["verdict"]["consequence"],
+        "value": rows.value(m),
+        "baseline": rows.baseline(m, verdict),
+        "change": rows.change(verdict),
+        "interval": interval(verdict),
+        "tolerance": verdict.tolerance or "",
+        "p": verdict.p,
+        "n": verdict.n,
+        "reason": verdict.reason,
+        "bar": bar(verdict, m.direction),
+    }
+
+
+def _broken(test: int) -> dict[str, Json]:
+    """The row of a test that failed before it could say anything."""
+    why = "the test failed before anything was measured; pytest's own report says why"
+    blank = dict.fromkeys(("value", "baseline", "change"), "–")
+    more: dict[str, Any] = {
+        "interval": "",
+        "tolerance": "",
+        "p": None,
+        "n": 0,
+        "reason": why,
+        "bar": None,
+    }
+    unmeasured = State.UNMEASURED.value
+    state = {"state": unmeasured, "label": unmeasured, "consequence": "fail"}
+    return {"test": test, "name": "–", "kind": Kind.SCORE.value, **state, **blank, **more}
+
+
+def interval(verdict: Verdict) -> str:
+    """The 95 % interval in words: ``-58.5% to -52.7%``; empty where there is none."""
+    ends = (
+        f"{100 * one:+.1f}%" if verdict.relative else f"{one:+.3g}"
+        for one in verdict.interval or ()
+    )
+    return " to ".join(ends)
+
+
+def label(m: Measurement, verdict: Verdict) -> str:
+    """The state, but for what was measured and not judged: that passed no test of ours."""
+    if verdict.state is State.PASS and m.kind is Kind.DISTANCE:
+        return "changed"
+    if verdict.state is State.NOT_APPLICABLE and m.values:
+        return "not gated"
+    return verdict.state.value
+
+
+def _badness(row: Mapping[str, Json]) -> tuple[float, ...]:
+    over = row["bar"]["over"] if row["bar"] else 0.0
+    return (
+        RANK[row["consequence"]],
+        WORST.index(State(row["state"])),
+        -over,
+        row["test"],
+    )
+
+
+def bar(verdict: Verdict, direction: str) -> dict[str, float | None] | None:
+    """Where to draw an interval and its tolerance: percent of the bar's width, worse to the right.
+
+    No change is at 50. ``over`` is the effect as a multiple of the tolerance, positive where worse.
+    None without a comparison.
+    """
+    if verdict.effect is None or not math.isfinite(verdict.effect):
+        return None
+    sign = 1 if direction == "lower" else -1
+    effect = sign * verdict.effect
+    low, high = sorted(sign * bound for bound in verdict.interval or (verdict.effect,) * 2)
+    limit = tolerance(verdict.tolerance)
+    reach = ROOM * max(abs(low), abs(high), abs(effect), 1.5 * (limit or 0.0)) or 1.0
+
+    def at(value: float) -> float:
+        return round(50 + 50 * max(-1.0, min(1.0, value / reach)), 2)
+
+    return {
+        "effect": at(effect),
+        "low": at(low) if verdict.interval else None,
+        "high": at(high) if verdict.interval else None,
+        "tolerance": at(limit) if limit else None,
+        "over": round(effect / limit, 3) if limit else 0.0,
+    }
+
+
+def tolerance(text: str | None) -> float | None:
+    """0.05 of ``"5%"``, 0.5 of ``"0.5abs"``; None of ``"off"`` and what is none."""
+    words = (text or "").removeprefix("auto").strip()
+    for ending, factor in (("%", 0.01), ("abs", 1.0)):
+        if words.endswith(ending):
+            try:
+                return factor * float(words.removesuffix(ending))
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,136 @@
+"""Reports of a run by the name of their flag, and what writes them.
+
+``--vdb-NAME=PATH`` asks for one at the end of a run, ``vdb report RUN.json --NAME=PATH`` for one of
+a kept run, and ``vdb merge`` for one of a run in parts. Another report is a line of `WRITERS`, with
+an option of its name in `flags` and `Settings`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vdb.errors import BadSetting, VdbError
+from pytest_vdb.records import Json
+from pytest_vdb.units import plain
+
+if TYPE_CHECKING:
+    from pytest_vdb.options import Settings
+    from pytest_vdb.session import VdbSession
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a report may need beside the run. Of a kept run there is no ``session``.
+
+    ``root`` is the folder at which the files of node ids start, ``url`` the page where people find
+    this run's files, or empty. ``trouble`` and ``notes`` are the lines that end the run's summary:
+    what fails it beside its tests, and what does not. ``claimed``: the code under test wrote it.
+    """
+
+    root: Path
+    url: str = ""
+    trouble: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    session: VdbSession | None = None
+    claimed: bool = False
+    shown: Mapping[str, dict[str, Json]] = field(default_factory=dict)
+    """Videos, stages and stored sessions by node id (`pytest_vdb.shown`); empty of a kept run."""
+
+
+Write = Callable[[dict[str, Json], Path, Context], None]
+"""Write the run (docs/json.md) at a path, whole or not at all. Raises VdbError, OSError."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """``module:function`` of a `Write`, imported when it is needed.
+
+    ``begins`` is how every file of it begins: another one at its path is somebody's work, and is
+    left alone. A report that is a ``folder`` says so, and its module has functions ``check`` and
+    ``clear`` of the path for that.
+    """
+
+    function: str
+    help: str
+    begins: str = ""
+    folder: bool = False
+
+
+WRITERS: Mapping[str, Writer] = {
+    "markdown": Writer(
+        "pytest_vdb.report.markdown:write",
+        "what a pull request shows, as GitHub-flavoured Markdown",
+        begins="<!-- pytest-vdb",
+    ),
+    "html": Writer("pytest_vdb.report.html:write", "a page with videos: a folder", folder=True),
+}
+
+
+def asked(settings: Settings, folder: Path) -> dict[str, Path]:
+    """The reports that ``settings`` ask for, relative paths from ``folder``."""
+    paths = {name: getattr(settings, name) for name in WRITERS}
+    return {name: folder / path for name, path in paths.items() if path is not None}
+
+
+def check(targets: Mapping[str, Path], flag: str = "--vdb-") -> None:
+    """Raise BadSetting where a report would replace what is none of its kind, or another report."""
+    for name, path in targets.items():
+        said = flag + name.replace("_", "-")
+        if twin := [other for other, at in targets.items() if at == path and other != name]:
+            raise BadSetting(f"{said} and {flag}{twin[0]} both name {path}: name two files")
+        writer = WRITERS.get(name)
+        if writer is None:
+            continue
+        if writer.folder:
+            _of_folder(writer, "check")(path)
+            continue
+        if path.is_dir():
+            raise BadSetting(f"{said}: {path} is a folder; name a file in it")
+        if path.is_file() and not _begins(path, writer.begins):
+            raise BadSetting(
+                f"{said}: {path} exists and no run of pytest-vdb wrote it, so it is left alone; "
+                f"write {said}=PATH with another path, or remove it"
+            )
+
+
+def clear(targets: Mapping[str, Path]) -> None:
+    """Remove the files of an earlier run, which must not pass for this one's."""
+    check(targets)
+    for name, path in targets.items():
+        if path.is_file():
+            path.unlink()
+        elif name in WRITERS and WRITERS[name].folder:
+            _of_folder(WRITERS[name], "clear")(path)
+
+
+def write(run: dict[str, Json], targets: Mapping[str, Path], context: Context) -> list[str]:
+    """Write every report; a line for each that could not be written. None stops another."""
+    trouble = []
+    for name, path in targets.items():
+        try:
+            function: Write = pkgutil.resolve_name(WRITERS[name].function)
+            function(run, path, context)
+        except VdbError as error:
+            trouble.append(str(error))
+        except Exception as error:  # whatever a report stumbles over, the others and the run stand
+            trouble.append(plain(f"{path} was not written: {error!r}"))
+    return trouble
+
+
+def _of_folder(writer: Writer, name: str) -> Callable[[Path], None]:
+    module = writer.function.partition(":")[0]
+    found: Callable[[Path], None] = pkgutil.resolve_name(f"{module}:{name}")
+    return found
+
+
+def _begins(path: Path, start: str) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = file.read(len(start))
+    except (OSError, ValueError):
+        return False
+    return found in ("", start)

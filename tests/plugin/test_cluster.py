@@ -1,0 +1,192 @@
+"""``--vdb-cluster``: a real Ray on this machine makes the same videos and verdicts as this process.
+
+One Ray serves all tests here: where the process is connected, ``local`` means that one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_vdb.clustered
+import pytest_vdb.measure.cluster  # pytester forgets what an inner run imports
+from pytest_vdb.environment import cpu_count
+from pytest_vdb.parallel.cluster import Cluster
+
+pytestmark = pytest.mark.skipif(
+    find_spec("ray") is None, reason="needs Ray: pip install pytest-vdb[ray]"
+)
+
+BENCH = """
+def test_quality(vdb):
+    assert vdb.score("sharpness").mean > 0
+    assert vdb.score("ssim").min > 0.9
+
+def test_cost(vdb):
+    assert vdb.latency.median > 0
+    assert vdb.memory.cpu_peak > 2**20
+    assert vdb.load.median > 0
+"""
+FOUR = "prompts=['a red fox', 'a blue boat'], num_seeds=2, num_inference_steps=2"
+NOTED = """
+import os, signal, time
+from pathlib import Path
+class Noted(type(pipeline)):
+    def __call__(self, prompt, *a, **k):
+        seed = k["generator"].initial_seed()
+        with open("made.txt", "a") as file:
+            file.write(f"{os.getpid()} {prompt}/{seed}\\n")
+        CHANGE
+        return super().__call__(prompt, *a, **k)
+pipeline.__class__ = Noted
+"""
+KILLED = """if (prompt, seed) == ("a blue boat", 0) and not os.path.exists("killed.txt"):
+            Path("killed.txt").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """As ``--vdb-cluster=local`` starts it."""
+    folder = tmp_path_factory.mktemp("ray")
+    cluster = Cluster("local", folder, folder)
+    _ = cluster.ray
+    yield
+    cluster.close()
+
+
+def made(root: Path) -> list[tuple[int, str]]:
+    """(process, sample) of every generation, in order."""
+    lines = (root / "made.txt").read_text().splitlines()
+    return [(int(pid), sample) for pid, sample in (line.split(" ", 1) for line in lines)]
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone within some seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="needs two cores")
+def test_the_same_verdicts_also_where_an_actor_is_killed(suite: Any) -> None:
+    suite.write(BENCH, FOUR)
+    suite.model(NOTED.replace("CHANGE", "pass"))
+    here = suite.json("--vdb-update")
+    (suite.root / "made.txt").unlink()
+    suite.model(NOTED.replace("CHANGE", KILLED))
+
+    there = suite.json("--vdb-cluster=local", "--vdb-actors=2")
+
+    assert [test["outcome"] for test in there["tests"]] == ["passed", "passed"]
+    numbers = [
+        {m["name"]: m["samples"] for test in run["tests"] for m in test["measurements"]}
+        for run in (here, there)
+    ]
+    for name in ("sharpness", "memory.cpu_peak"):
+        assert numbers[0][name] == numbers[1][name]
+    assert len(numbers[1]["sharpness"]) == len(numbers[1]["latency"]) == 4
+    states = {m["name"]: m["verdict"]["state"] for t in there["tests"] for m in t["measurements"]}
+    assert states["sharpness"] == states["ssim"] == "IDENTICAL"
+    assert states["memory.cpu_peak"] == "NO_BASELINE"  # costs of one of two actors, not alone
+    killed = int((suite.root / "killed.txt").read_text())
+    pids = {pid for pid, _ in made(suite.root)}
+    assert len(pids) == 3
+    assert os.getpid() not in pids
+    assert all(ended(pid) for pid in {*pids, killed})
+
+
+HUNG = """import signal, time
+def hang(*a, **k):
+    with open("made.txt", "a") as file:
+        file.write(f"{{os.getpid()}} hung\\n")
+    {change}
+    time.sleep(600)
+class Hung(type(pipeline)):
+    __call__ = hang
+pipeline.__class__ = Hung
+"""
+
+
+def hung(suite: Any, change: str) -> None:
+    """A model that never ends its first call, after ``change``."""
+    suite.write(BENCH)
+    suite.model("import os\n" + HUNG.format(change=change))
+
+
+def test_an_actor_that_hangs_is_killed(suite: Any) -> None:
+    hung(suite, "pass")
+    result = suite.run("--vdb-cluster=local", "--vdb-actors=1", "--vdb-timeout=8s", "-k", "quality")
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["*GenerationTimeout: the warm-up generation*longer than 8 s*"])
+    [(pid, _)] = made(suite.root)
+    assert ended(pid)
+
+
+def test_ctrl_c_ends_the_actors(suite: Any) -> None:
+    hung(suite, f"os.kill({os.getpid()}, signal.SIGINT)")
+    command = ["benchmarks", "--vdb-model=model_under_test:build", "-k", "quality"]
+    here = ["-p", "no:cacheprovider", "--vdb-cluster=local", "--vdb-actors=1"]
+    result = suite.pytester.inline_run(*here, *command, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    [(pid, _)] = made(suite.root)
+    assert ended(pid)
+
+
+WIDE = """
+def pytest_vdb_models():
+    from pytest_vdb import ModelSpec
+    return [ModelSpec("wide", "factory", "model_under_test:build", devices=9999)]
+"""
+
+
+def test_no_room_ends_the_run_before_the_first_test(suite: Any) -> None:
+    suite.write(BENCH)
+    (suite.root / "conftest.py").write_text(WIDE)
+    result = suite.pytester.runpytest_inprocess(
+        "-p", "no:cacheprovider", "benchmarks", "--vdb-model=wide", "--vdb-cluster=local"
+    )
+    assert result.ret == pytest_vdb.clustered.EXIT_INFRA
+    result.stdout.fnmatch_lines(["*INFRA_ERROR: wide needs 9999 cores on one node of a local*"])
+
+
+def test_nobody_listens(suite: Any) -> None:
+    suite.write(BENCH)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        start = time.monotonic()
+        address = f"ray://127.0.0.1:{free.getsockname()[1]}"
+        result = suite.run(f"--vdb-cluster={address}", "--vdb-json=run.json")
+    assert result.ret == pytest_vdb.clustered.EXIT_INFRA
+    assert time.monotonic() - start < 10
+    result.stdout.fnmatch_lines(["*INFRA_ERROR: the Ray cluster ray://*does not answer*refused*"])
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--vdb-cluster=there"], "--vdb-cluster: 'there' is no cluster; write local, auto*"),
+        (["--vdb-actors=2"], "--vdb-actors is a limit of --vdb-cluster*"),
+        (["--vdb-cluster=local", "-n2"], "*spreads the samples itself: leave -n out"),
+        (["--vdb-cluster=local", "--vdb-runner=child"], "*runner 'child' generates in this*"),
+        (["--vdb-cluster=auto", "--vdb-against=HEAD"], "*--vdb-against runs both sides on this*"),
+    ],
+    ids=["no-address", "alone", "xdist", "runner", "against"],
+)
+def test_what_cannot_go_together(suite: Any, args: list[str], words: str) -> None:
+    suite.write(BENCH)
+    result = suite.run(*args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {words}"])
