@@ -7,7 +7,7 @@ class Player {
     this.film = null;
     this.frame = 0;
     this.video = make("video", { muted: true, playsInline: true, loop: true, preload: "auto" });
-    this.video.addEventListener("seeked", () => this.draw(this.frame));
+    this.video.addEventListener("seeked", () => this.draw(this.current()));
     this.video.addEventListener("loadeddata", () => this.seek(this.first));
     this.video.addEventListener("error", () => this.say("this browser cannot play the preview"));
     for (const event of ["play", "pause"]) this.video.addEventListener(event, () => this.label());
@@ -99,11 +99,18 @@ class Player {
     this.onframe?.(this.frame);
   }
 
-  // Redraw whenever the browser has a new frame, with that frame's own time.
+  // The frame at the video's own clock, which a seek sets to the middle of one.
+  current() { return Math.floor(this.video.currentTime * (this.film?.fps ?? 1)); }
+
+  // Redraw whenever the browser has a new frame: by that frame's own time as it plays, by the clock
+  // as it stands. What comes late, while a seek is under way, is of a frame that was left.
   follow() {
-    const next = (time) => { this.draw(Math.round(time * (this.film?.fps ?? 1))); this.follow(); };
+    const next = (time) => {
+      if (!this.video.seeking) this.draw(this.video.paused ? this.current() : Math.round(time * (this.film?.fps ?? 1)));
+      this.follow();
+    };
     if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback((_, facts) => next(facts.mediaTime));
-    else requestAnimationFrame(() => { if (!this.video.paused) this.draw(Math.floor(this.video.currentTime * this.film.fps)); this.follow(); });
+    else requestAnimationFrame(() => { if (!this.video.paused) this.draw(this.current()); this.follow(); });
   }
 
   seek(frame) {
