@@ -385,7 +385,7 @@ class Controller:
             from pytest_vdb.report import terminal
 
             results = _results(self.config)
-            terminal.write(terminalreporter, results)
+            terminal.write(terminalreporter, results, self.config.invocation_params.args)
             for line in results.annotations():
                 terminalreporter.line(line)
 

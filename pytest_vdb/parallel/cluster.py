@@ -39,7 +39,7 @@ CLIENT = {
 }
 """How long Ray's own client waits for each of its three attempts."""
 
-SOCKET = 60
+SOCKET = 40
 """Characters of a folder's path from which on Ray's sockets below it would be too long."""
 
 LEFT_OUT = (".git", ".venv", "venv", ".tox", "__pycache__", "*.pyc", ".pytest_cache", "media")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vdb.errors import BadSetting, BaselineWriteError
 from pytest_vdb.records import Json
-from pytest_vdb.report import beside, edits, overview
+from pytest_vdb.report import beside, edits, overview, ranked
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _index(run: dict[str, Json]) -> str:
         overview={"tests": clean(tests), "rows": entries},
         worst=[e for e in entries if e["consequence"] in ("error", "fail")],
         tests=clean(tests),
-        states=[(s.value, states[s.value]) for s in overview.WORST if states[s.value]],
+        states=[(s.value, states[s.value]) for s in ranked.WORST if states[s.value]],
         kinds=sorted({entry["kind"] for entry in entries}),
         models=sorted({test["model"] for test in clean(tests)} - {""}),
         edits=clean([*edits.told(run["gate_edits"]), *edits.overruled(run["tests"])]),

@@ -6,17 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
-from pytest_vdb.report import rows
+from pytest_vdb.records import Json, Kind, State, Verdict
+from pytest_vdb.report import ranked, rows
 
-WORST = tuple(
-    State(name)
-    for name in (
-        *("REGRESSION", "INFRA_ERROR", "UNMEASURED", "INCONCLUSIVE", "NO_BASELINE", "ACCEPTED"),
-        *("NEW", "IMPROVEMENT", "PASS", "IDENTICAL", "NOT_APPLICABLE"),
-    )
-)
-"""States, the one that a reader must know of first."""
 RANK = {"error": 0, "fail": 0, "warn": 1, "pass": 2}
 """Of what a verdict did to its test; among equals the state decides."""
 EXITS = {0: "Passed", 1: "Failed", 2: "Interrupted", 5: "No tests", 10: "Infrastructure error"}
@@ -40,28 +32,14 @@ def entries(tests: list[dict[str, Json]]) -> list[dict[str, Json]]:
     return sorted(found, key=_badness)
 
 
-def parsed(entry: Mapping[str, Json]) -> tuple[Measurement, Verdict]:
-    """A measurement of docs/json.md as the nouns."""
-    measurement = Measurement(
-        entry["name"],
-        entry["unit"],
-        entry["direction"],
-        Kind(entry["kind"]),
-        entry["headline"],
-        tuple(Value.from_json(value) for value in entry["samples"]),
-        Provenance.from_json(entry["provenance"]),
-    )
-    return measurement, Verdict.from_json(entry["verdict"])
-
-
 def _entry(test: int, entry: Mapping[str, Json]) -> dict[str, Json]:
-    m, verdict = parsed(entry)
+    m, verdict = rows.parsed(entry)
     return {
         "test": test,
         "name": m.name,
         "kind": m.kind.value,
         "state": verdict.state.value,
-        "label": label(m, verdict),
+        "label": rows.label(m, verdict),
         "consequence": entry["verdict"]["consequence"],
         "value": rows.value(m),
         "baseline": rows.baseline(m, verdict),
@@ -101,20 +79,11 @@ def interval(verdict: Verdict) -> str:
     return " to ".join(ends)
 
 
-def label(m: Measurement, verdict: Verdict) -> str:
-    """The state, but for what was measured and not judged: that passed no test of ours."""
-    if verdict.state is State.PASS and m.kind is Kind.DISTANCE:
-        return "changed"
-    if verdict.state is State.NOT_APPLICABLE and m.values:
-        return "not gated"
-    return verdict.state.value
-
-
 def _badness(row: Mapping[str, Json]) -> tuple[float, ...]:
     over = row["bar"]["over"] if row["bar"] else 0.0
     return (
         RANK[row["consequence"]],
-        WORST.index(State(row["state"])),
+        ranked.WORST.index(State(row["state"])),
         -over,
         row["test"],
     )

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
+from pytest_vdb.records import Json, Kind, Measurement, State, Verdict
+from pytest_vdb.report import rows
 
 WORST = (
     State.REGRESSION,
@@ -88,16 +89,7 @@ def rows_of(test: Mapping[str, Json]) -> list[Ranked]:
 
 
 def _row(test: Mapping[str, Json], entry: Mapping[str, Json]) -> Ranked:
-    measurement = Measurement(
-        entry["name"],
-        entry["unit"],
-        entry["direction"],
-        Kind(entry["kind"]),
-        entry["headline"],
-        tuple(Value.from_json(value) for value in entry["samples"]),
-        Provenance.from_json(entry["provenance"]),
-    )
-    verdict = Verdict.from_json(entry["verdict"])
+    measurement, verdict = rows.parsed(entry)
     return Ranked(test, measurement, verdict, entry["verdict"]["consequence"], entry.get("line"))
 
 

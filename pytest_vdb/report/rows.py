@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-from pytest_vdb.records import Measurement, State, Verdict
+from collections.abc import Mapping
+
+from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
 from pytest_vdb.statistic import summarize
 from pytest_vdb.units import show
+
+
+def parsed(entry: Mapping[str, Json]) -> tuple[Measurement, Verdict]:
+    """A measurement of docs/json.md as the nouns."""
+    measurement = Measurement(
+        entry["name"],
+        entry["unit"],
+        entry["direction"],
+        Kind(entry["kind"]),
+        entry["headline"],
+        tuple(Value.from_json(value) for value in entry["samples"]),
+        Provenance.from_json(entry["provenance"]),
+    )
+    return measurement, Verdict.from_json(entry["verdict"])
+
+
+def label(m: Measurement, verdict: Verdict) -> str:
+    """The state, but for what was measured and not judged: that passed no test of ours."""
+    if verdict.state is State.PASS and m.kind is Kind.DISTANCE:
+        return "changed"
+    if verdict.state is State.NOT_APPLICABLE and m.values:
+        return "not gated"
+    return verdict.state.value
 
 
 def value(m: Measurement) -> str:

@@ -37,14 +37,17 @@ MOST = 5
 """Failing measurements that are told in words; all are in the table and in pytest's failures."""
 
 
-def write(reporter: Any, results: Results) -> None:
-    """Write the summary through pytest's own reporter, at its width and with its colours."""
+def write(reporter: Any, results: Results, arguments: Sequence[str] | None = None) -> None:
+    """Write the summary through pytest's own reporter, at its width and with its colours.
+
+    ``arguments`` are those of the command line that ran, if one did.
+    """
     found = _worst_first(results.tests)
     measured = [(row.test, row.measurement, row.verdict) for row in found]
     reporter.section("vdb")
     if measured:
         reporter.write(_table(measured, reporter._tw.fullwidth, reporter._tw.hasmarkup))
-    for line in _failing(results, found):
+    for line in _failing(found, arguments):
         reporter.line(plain(line), red=True)
     for note in _notes(measured):
         reporter.line(plain(note), yellow=True)
@@ -89,10 +92,9 @@ def _order(row: Ranked) -> tuple[bool, int, float]:
     return (fine, len(ranked.WORST) if row.bare else state, 0.0 if fine else size)
 
 
-def _failing(results: Results, found: Sequence[Ranked]) -> list[str]:
+def _failing(found: Sequence[Ranked], arguments: Sequence[str] | None) -> list[str]:
     """What failed by the gate: how sure, what is behind it, and how to run it alone."""
     failing = sorted((row for row in found if row.fails), key=_order)
-    arguments = results.session.config.invocation_params.args
     lines = []
     for row in failing[:MOST]:
         sure = ranked.sure(row)
@@ -100,7 +102,8 @@ def _failing(results: Results, found: Sequence[Ranked]) -> list[str]:
         lines.append(f"{told} {sure[:1].upper()}{sure[1:]}.")
         if (behind := row.test.get("attribution")) and row.verdict.state is State.REGRESSION:
             lines.append(f"  {behind['text']}")
-        lines.append(f"  {again.command(arguments, row.test['nodeid'])}")
+        if arguments is not None:
+            lines.append(f"  {again.command(arguments, row.test['nodeid'])}")
     if len(failing) > MOST:
         lines.append(f"and {len(failing) - MOST} more in the table")
     return lines
@@ -129,7 +132,7 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
         )
     table.add_column("verdict", no_wrap=True, min_width=len(State.NOT_APPLICABLE))
     for (_, m, verdict), numbers in zip(measured, cells, strict=True):
-        state = Text(_label(m, verdict), style=STYLES[verdict.state])
+        state = Text(rows.label(m, verdict), style=STYLES[verdict.state])
         table.add_row(Text(f"  {plain(m.name)}"), *map(Text, numbers), state)
     out = io.StringIO()
     console = Console(
@@ -151,15 +154,6 @@ def _table(measured: Measured, width: int, colour: bool) -> str:
             text.append(name + _outcome(test, colour))
         text.append(line)
     return "\n".join(text) + "\n"
-
-
-def _label(m: Measurement, verdict: Verdict) -> str:
-    """The state, but for what was measured and not judged: that passed no test of ours."""
-    if verdict.state is State.PASS and m.kind is Kind.DISTANCE:
-        return "changed"
-    if verdict.state is State.NOT_APPLICABLE and m.values:
-        return "not gated"
-    return verdict.state.value
 
 
 def _outcome(test: Mapping[str, Json], colour: bool) -> str:

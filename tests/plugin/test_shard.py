@@ -105,8 +105,9 @@ def judged(path):
 
 
 def table(text):
-    """The page of ``vdb`` up to what it cost."""
-    return text.partition("= vdb =")[2].partition("\ntime: ")[0].strip("=\n").splitlines()
+    """The page of ``vdb`` up to what it cost; a merge has no command that ran a test."""
+    page = text.partition("= vdb =")[2].partition("\ntime: ")[0].strip("=\n")
+    return [line for line in page.splitlines() if not line.startswith("  pytest ")]
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ TEST = "benchmarks/test_it.py::test_speed[wan]"
             "--vdb-set 'prompt=a b; rm' --vdb-crowded",
         ),
         (["--vdb-model"], "--vdb-model ''"),
+        (["--vdb-store=https://me:secret@x/y?key=1"], "--vdb-store=https://x/y"),
+        (["--vdb-serve", "serve --api-key=secret"], "--vdb-serve=..."),
     ],
-    ids=["equals", "spaces", "writes", "quoted", "cut short"],
+    ids=["equals", "spaces", "writes", "quoted", "cut short", "URL", "server"],
 )
 def test_it_has_the_flags_that_decide_what_runs(arguments, flags):
     assert command(arguments, TEST) == f"pytest '{TEST}' {flags}".rstrip()

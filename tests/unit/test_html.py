@@ -168,7 +168,7 @@ def test_the_worst_comes_first():
         )["tests"]
     )
     names = [row["name"] for row in rows]
-    assert names == ["worst", "bad", "broken", "lost", "warned", "fine"]
+    assert names == ["worst", "bad", "lost", "broken", "warned", "fine"]
 
 
 def test_a_test_without_measurements_has_a_row(tmp_path):
