@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     """Raises LostMedium where a medium is neither here nor there, after all others were sent."""
     from pytest_vdb.baseline.opening import media_cache
     from pytest_vdb.baseline.push import push
-    from pytest_vdb.baseline.remote import shown
+    from pytest_vdb.places import shown
 
     media = options.store or options.baselines / "media"
     done = push(

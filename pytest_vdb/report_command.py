@@ -68,6 +68,8 @@ def read(path: Path) -> dict[str, Json]:
     if "shard" in data:
         raise BadRun(f"{path} is one shard of a run: vdb merge makes the run and its reports")
     try:
+        if type(data["exit"]) is not int or not 0 <= data["exit"] < 256:
+            raise ValueError(f"exit {data['exit']!r}")
         ranked(data["tests"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadRun(plain(f"{path} holds what no run of ours writes ({error!r})")) from None

@@ -173,12 +173,13 @@ class Results:
 
     def _report(self, run: dict[str, Json]) -> None:
         """Write the reports; where one fails, the run does, and its results say so."""
-        lost = writers.write(run, self.reports, self.context)
-        self.trouble += lost
+        before = run["exit"]
+        self.trouble += writers.write(run, self.reports, self.context)
         if self.session.settings.github != "off":
             self.trouble += github.summarize(run, self.context, os.environ)
-        if self.trouble and not run["exit"]:
-            run["exit"] = int(pytest.ExitCode.TESTS_FAILED)
+        if self.trouble:
+            run["exit"] = run["exit"] or int(pytest.ExitCode.TESTS_FAILED)
+        if run["exit"] != before:
             self._write(run)
 
     def annotations(self) -> list[str]:

@@ -16,6 +16,7 @@ from pytest_vdb.errors import VdbError
 from pytest_vdb.names import digest
 from pytest_vdb.parallel import shards
 from pytest_vdb.parallel.durations import Durations
+from pytest_vdb.places import public
 from pytest_vdb.records import Json
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class Sharded:
 def policy(settings: Settings, run_source: str) -> dict[str, Json]:
     """What all shards of one run have alike."""
     chosen = {name: getattr(settings, name) for name in POLICY}
+    chosen["base"] = chosen["base"] and public(chosen["base"])
     return dict(json.loads(json.dumps({**chosen, "run_source": run_source})))
 
 

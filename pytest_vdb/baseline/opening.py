@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 from pytest_vdb.baseline.ref import RefBlobs, RefFiles, inside
-from pytest_vdb.baseline.remote import RemoteBlobs, RemoteFiles, connect, is_url, joined, shown
+from pytest_vdb.baseline.remote import RemoteBlobs, RemoteFiles, connect, is_url, joined
 from pytest_vdb.baseline.store import Blobs, Files, Folder, Store, media_of
 from pytest_vdb.gitrepo import Ref
-from pytest_vdb.places import cache_folder
+from pytest_vdb.places import cache_folder, shown
 
 
 def media_cache() -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from pytest_vdb.baseline import calibration, schema
 from pytest_vdb.baseline.calibration import NAME
-from pytest_vdb.baseline.remote import READ_ONLY, Http, Remote, connect, joined, shown
+from pytest_vdb.baseline.remote import READ_ONLY, Http, Remote, connect, joined
 from pytest_vdb.baseline.store import MediaFolder, Text, media_of
 from pytest_vdb.errors import BadSetting, BaselineError, Unreachable
+from pytest_vdb.places import shown
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import MediaFolder, Text, write_atomically
 from pytest_vdb.errors import BaselineError, BaselineWriteError, LostMedium, Unreachable
+from pytest_vdb.places import shown
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector, Request
@@ -35,12 +36,6 @@ SUFFIXES = (".webp", ".npy", ".gz", ".mp4", ".webm", ".mkv", ".gif")
 
 def is_url(text: str) -> bool:
     return URL.match(text) is not None
-
-
-def shown(url: str) -> str:
-    """``url`` without what may be a secret: user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class Remote(Protocol):

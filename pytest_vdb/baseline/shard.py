@@ -77,7 +77,7 @@ def _check(run: dict[str, Json], shard: dict[str, Json]) -> None:
     """Raise ValueError, saying what is wrong and where."""
     index, count = shard["index"], shard["count"]
     _require(type(index) is int and type(count) is int and 1 <= index <= count, "shard: index")
-    _require(type(run["exit"]) is int, "exit")
+    _require(type(run["exit"]) is int and 0 <= run["exit"] < 256, "exit")
     selected, tests = _names(shard["selected"], "selected"), _names(shard["tests"], "tests")
     _require({*tests} <= {*selected}, "shard: tests, which were not all selected")
     for name in ("selection", "durations", "split"):

@@ -94,6 +94,7 @@ class _Fan:
         self.began = 0
         """Actors that were ready when the first sample was asked for."""
         self.unready = 0
+        self.looked = 0.0
         self.lost = 0
         self.heard: set[str] = set()
 
@@ -169,8 +170,11 @@ class _Fan:
                 self._replace(actor, " ".join(str(error).split()))
             else:
                 self._take(actor, actor.answered(), answer)
-        for actor in [] if done else heads.values():
-            self._check_time(actor)
+        if not done or time.monotonic() - self.looked > TICK:
+            self.looked = time.monotonic()
+            answered, _ = ray.wait(list(heads), num_returns=len(heads), timeout=0)
+            for ref in heads.keys() - {*done, *answered}:
+                self._check_time(heads[ref])
 
     def _take(self, actor: Actor, call: Call, answer: Answer) -> None:
         events, files = answer
@@ -206,7 +210,7 @@ class _Fan:
         model = f"model {self.job.model.name!r} on {self.cluster.label}"
         over = "before they were ready"
         try:
-            if not self.ledger.lose(actor.id):
+            if not self.ledger.lose(actor.id) and not actor.ready:
                 self.unready += 1
         except Spent as spent:
             prompt, seed = self.job.workload.jobs[spent.args[0]]

@@ -166,9 +166,9 @@ class Cluster:
 
     def _reach(self) -> None:
         """Raises InfraError in seconds where nobody listens."""
+        if self.address == "auto":
+            return  # Ray looks in its own files
         host, _, port = self.address.removeprefix("ray://").rpartition(":")
-        if not port:
-            return  # auto: Ray looks in its own files
         try:
             socket.create_connection((host.strip("[]"), int(port)), REACH).close()
         except OSError as error:

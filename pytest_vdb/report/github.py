@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_vdb.records import Json
 from pytest_vdb.report.writers import Context
+from pytest_vdb.units import plain
 
 PAGES = ("CI_JOB_URL", "BUILDKITE_BUILD_URL", "BUILD_URL")
 """Where GitLab, Buildkite and Jenkins show a job with its files."""
@@ -29,12 +30,14 @@ def summarize(run: dict[str, Json], context: Context, environment: Mapping[str, 
         return []
     from pytest_vdb.report.markdown import markdown
 
-    text = markdown(run, context)
     try:
+        text = markdown(run, context)
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{text}\n\n")
     except OSError as error:
         return [f"the step's summary {path} was not written: {error.strerror or error}"]
+    except Exception as error:  # whatever it stumbles over, the run stands
+        return [plain(f"the step's summary {path} was not written: {error!r}")]
     return []
 
 

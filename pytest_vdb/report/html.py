@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,7 @@ MARK = "<!doctype html>\n<!-- pytest-vdb page -->\n"
 """How every page of ours begins; a folder without it is left alone."""
 HERE = Path(__file__).with_name("page")
 ASSETS = ("page.css", "page.js", "player.js", "plots.js")
+PARTS = {"index.html", "data", "media", "assets"}
 NEEDS = ("jinja2", "plotly")
 AT_ONCE = min(8, os.cpu_count() or 1)
 """Videos that are encoded at a time."""
@@ -46,10 +47,14 @@ def check(target: Path) -> None:
         )
     if target.is_file():
         raise BadSetting(f"--vdb-html: {target} is a file; name a folder, which the page fills")
-    if target.is_dir() and any(target.iterdir()) and not _ours(target):
+    if target.is_symlink():
+        raise BadSetting(f"--vdb-html: {target} is a link; name the folder itself")
+    others = {path.name for path in target.iterdir()} - PARTS if target.is_dir() else set()
+    if others or (target.is_dir() and any(target.iterdir()) and not _ours(target)):
+        held = f"{', '.join(sorted(others)[:3])}, which" if others else "files and"
         raise BadSetting(
-            f"--vdb-html: {target} holds files and no page of pytest-vdb, so it is left alone; "
-            "name a new folder"
+            f"--vdb-html: {target} holds {held} no page of pytest-vdb "
+            f"{'has' if others else 'among them'}, so it is left alone; name a new folder"
         )
 
 
@@ -117,7 +122,7 @@ def _fill(folder: Path, run: dict[str, Json], context: Context) -> None:
     for name in ASSETS:
         shutil.copyfile(HERE / name, folder / "assets" / name)
     shutil.copyfile(_plotly(), folder / "assets" / "plotly.min.js")
-    (folder / "index.html").write_text(_index(run), encoding="utf-8")
+    (folder / "index.html").write_text(_index(run, context), encoding="utf-8")
 
 
 def _detail(
@@ -132,7 +137,7 @@ def _detail(
             {**measured, "history": history.get(measured["name"], [])}
             for measured in test["measurements"]
         ],
-        "said": (test.get("attribution") or {}).get("text", ""),
+        "said": "\n".join(filter(None, _said(test))),
         "beside": beside.lines([test]),
         "reference": references["label"] or "no baseline",
         "facts": {"ours": run["environment"]["facts"], "theirs": shown.get("baseline", {})},
@@ -140,7 +145,12 @@ def _detail(
     }
 
 
-def _index(run: dict[str, Json]) -> str:
+def _said(test: Mapping[str, Json]) -> Iterator[str]:
+    yield (test.get("failure") or {}).get("text", "")
+    yield (test.get("attribution") or {}).get("text", "")
+
+
+def _index(run: dict[str, Json], context: Context) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     entries = clean(overview.entries(run["tests"]))
@@ -164,12 +174,19 @@ def _index(run: dict[str, Json]) -> str:
         run=clean({k: v for k, v in run.items() if k != "tests"}),
         verdict=overview.verdict_of(run),
         overview={"tests": clean(tests), "rows": entries},
-        worst=[e for e in entries if e["consequence"] in ("error", "fail")],
+        worst=[
+            entry
+            for entry in entries
+            if entry["consequence"] in ("error", "fail")
+            and tests[entry["test"]]["outcome"] != "skipped"  # it was expected to fail
+        ],
         tests=clean(tests),
         states=[(s.value, states[s.value]) for s in ranked.WORST if states[s.value]],
         kinds=sorted({entry["kind"] for entry in entries}),
         models=sorted({test["model"] for test in clean(tests)} - {""}),
-        edits=clean([*edits.told(run["gate_edits"]), *edits.overruled(run["tests"])]),
+        loud=clean(
+            [*edits.told(run["gate_edits"]), *edits.overruled(run["tests"]), *context.trouble]
+        ),
         seconds=sum(run["timing"].values()),
     )
 

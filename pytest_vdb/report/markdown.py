@@ -68,13 +68,13 @@ def markdown(run: dict[str, Json], context: Context, limit: int = LIMIT) -> str:
         Section(1, "links", [_about(run, context)]),
         *([Section(1, "warnings", [CLAIMED])] if context.claimed else []),
         *_blocks(
-            3,
+            1,
             "lines about the gate's own files",
             _edits(run),
             "**This change edits its own "
             "gate.** Baselines and policy are those of the base; an owner should look:",
         ),
-        *_blocks(4, "lines of trouble", list(context.trouble), "**Trouble of the run itself:**"),
+        *_blocks(1, "lines of trouble", list(context.trouble), "**Trouble of the run itself:**"),
         _table(changed),
         Section(5, "failed tests", [_failure(test) for test in failed]),
         *_blocks(7, "reviewed measurements", _reviewed(found), "Passed by a person's word:"),
@@ -102,7 +102,7 @@ def headline(run: Mapping[str, Json], found: Sequence[Ranked], context: Context)
     held = sum(
         one.verdict.state in (State.PASS, State.IDENTICAL, State.IMPROVEMENT) for one in found
     )
-    if code_ == 0:
+    if code_ == 0 and not context.trouble:
         return f"✅ The video gate passes: {_listed(_passing(found, held))}"
     if code_ == 10:
         return (
@@ -113,7 +113,7 @@ def headline(run: Mapping[str, Json], found: Sequence[Ranked], context: Context)
     if code_ in ENDS:
         also = f"; until then {_listed(reasons)}" if reasons else ""
         return f"❌ No verdict: pytest {ENDS[code_]}{also}"
-    told = _listed(reasons) or "a test that measures nothing failed"
+    told = _listed(reasons) or "something beside the measurements failed; its log says why"
     return f"❌ The video gate fails: {told}{_worst(found)}"
 
 

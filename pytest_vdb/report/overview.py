@@ -12,6 +12,9 @@ from pytest_vdb.report import ranked, rows
 RANK = {"error": 0, "fail": 0, "warn": 1, "pass": 2}
 """Of what a verdict did to its test; among equals the state decides."""
 EXITS = {0: "Passed", 1: "Failed", 2: "Interrupted", 5: "No tests", 10: "Infrastructure error"}
+FAILED = "failed"
+"""Beside the states: a test that failed by its own assertion, or broke."""
+NOTHING = "the test failed before anything was measured; pytest's own report says why"
 ROOM = 1.15
 """What a bar shows beyond its outermost mark."""
 
@@ -27,8 +30,10 @@ def entries(tests: list[dict[str, Json]]) -> list[dict[str, Json]]:
     found = []
     for index, test in enumerate(tests):
         found += [_entry(index, measured) for measured in test["measurements"]]
-        if not test["measurements"] and test["outcome"] not in ("passed", "skipped"):
-            found.append(_broken(index))
+        if test["outcome"] in ("passed", "skipped"):
+            continue
+        if (failure := test.get("failure")) or not test["measurements"]:
+            found.append(_broken(index, (failure or {}).get("text") or NOTHING))
     return sorted(found, key=_badness)
 
 
@@ -53,9 +58,8 @@ def _entry(test: int, entry: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
-def _broken(test: int) -> dict[str, Json]:
-    """The row of a test that failed before it could say anything."""
-    why = "the test failed before anything was measured; pytest's own report says why"
+def _broken(test: int, why: str) -> dict[str, Json]:
+    """The row of a test that failed by itself and not by a verdict."""
     blank = dict.fromkeys(("value", "baseline", "change"), "–")
     more: dict[str, Any] = {
         "interval": "",
@@ -65,9 +69,15 @@ def _broken(test: int) -> dict[str, Json]:
         "reason": why,
         "bar": None,
     }
-    unmeasured = State.UNMEASURED.value
-    state = {"state": unmeasured, "label": unmeasured, "consequence": "fail"}
-    return {"test": test, "name": "–", "kind": Kind.SCORE.value, **state, **blank, **more}
+    state = {"state": FAILED, "label": FAILED.upper(), "consequence": "fail"}
+    return {
+        "test": test,
+        "name": "the test itself",
+        "kind": Kind.SCORE.value,
+        **state,
+        **blank,
+        **more,
+    }
 
 
 def interval(verdict: Verdict) -> str:
@@ -83,7 +93,7 @@ def _badness(row: Mapping[str, Json]) -> tuple[float, ...]:
     over = row["bar"]["over"] if row["bar"] else 0.0
     return (
         RANK[row["consequence"]],
-        ranked.WORST.index(State(row["state"])),
+        -1 if row["state"] == FAILED else ranked.WORST.index(State(row["state"])),
         -over,
         row["test"],
     )

@@ -71,9 +71,9 @@ def write(reporter: Any, results: Results, arguments: Sequence[str] | None = Non
     for nodeid in results.not_updated:
         reporter.line(f"not updated from {nodeid}, which did not pass", yellow=True)
     for note in results.notes:
-        reporter.line(note, yellow=True)
+        reporter.line(plain(note), yellow=True)
     for trouble in results.trouble:
-        reporter.line(trouble, red=True)
+        reporter.line(plain(trouble), red=True)
     if any("prove" in test for test in results.tests):
         proof.write(reporter, results.tests, results.proof)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,12 +61,12 @@ class Writer:
 
 
 WRITERS: Mapping[str, Writer] = {
+    "html": Writer("pytest_vdb.report.html:write", "a page with videos: a folder", folder=True),
     "markdown": Writer(
         "pytest_vdb.report.markdown:write",
         "what a pull request shows, as GitHub-flavoured Markdown",
         begins="<!-- pytest-vdb",
     ),
-    "html": Writer("pytest_vdb.report.html:write", "a page with videos: a folder", folder=True),
 }
 
 
@@ -86,6 +86,11 @@ def check(targets: Mapping[str, Path], flag: str = "--vdb-") -> None:
         if writer is None:
             continue
         if writer.folder:
+            if inside := [other for other, at in targets.items() if path in at.parents]:
+                raise BadSetting(
+                    f"{said} fills the folder {path}, in which {flag}{inside[0]} names a file: "
+                    "name one outside of it"
+                )
             _of_folder(writer, "check")(path)
             continue
         if path.is_dir():
@@ -114,10 +119,14 @@ def write(run: dict[str, Json], targets: Mapping[str, Path], context: Context) -
         try:
             function: Write = pkgutil.resolve_name(WRITERS[name].function)
             function(run, path, context)
+            continue
         except VdbError as error:
             trouble.append(str(error))
         except Exception as error:  # whatever a report stumbles over, the others and the run stand
             trouble.append(plain(f"{path} was not written: {error!r}"))
+        # Those that come after tell of it.
+        context = replace(context, trouble=(*context.trouble, trouble[-1]))
+        run["exit"] = run["exit"] or 1
     return trouble
 
 

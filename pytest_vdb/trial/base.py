@@ -23,7 +23,7 @@ from filelock import FileLock
 from pytest_vdb import gitrepo
 from pytest_vdb.errors import NoBase
 from pytest_vdb.gitrepo import commit, git, run, tail
-from pytest_vdb.places import cache_folder
+from pytest_vdb.places import cache_folder, public
 from pytest_vdb.records import ModelSpec
 
 REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w, -]+\])?\s*(==|>=|<=|~=|!=|<|>|@\s).+")
@@ -216,7 +216,7 @@ def _requirement(requirement: str, root: Path) -> Side:
             Path(below, "_parent.pth").write_text("\n".join(lines) + "\n")
             run([str(python), "-m", "pip", "install", "--quiet", requirement])
             ready.touch()
-    return Side(requirement, tuple(_sources()), python=str(python))
+    return Side(public(requirement), tuple(_sources()), python=str(python))
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -138,7 +138,7 @@ def test_a_kept_run_is_reported(gate, tmp_path, ran, tested, measured) -> None:
 def test_what_is_no_run_is_no_green(gate, tmp_path) -> None:
     (tmp_path / "run.json").write_text('{"schema": 1, "exit": "0; true", "tests": []}')
     _, outputs = gate(run_json="run.json")
-    assert outputs["exit-code"] == "1"
+    assert outputs["exit-code"] == "2"
     (tmp_path / "run.json").write_text("{}")
     _, outputs = gate(run_json="run.json")
     assert outputs["exit-code"] == "2"

@@ -145,6 +145,10 @@ def test_an_actor_takes_the_cores_it_computes_on(monkeypatch: pytest.MonkeyPatch
     assert str(needed(spec, "cuda")) == "1 core, 1 GPU, 5.0 GiB on its GPUs"
 
 
+def test_auto_leaves_it_to_ray_where_to_look() -> None:
+    Cluster("auto", Path(), Path())._reach()
+
+
 def test_a_node_must_run_the_very_same_plugin() -> None:
     look = _looking("cpu", 1)()
     _check_version("here", look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -175,8 +176,23 @@ def test_a_test_without_measurements_has_a_row(tmp_path):
     run = run_of()
     run["tests"][0] |= {"model": None, "workload": None, "attribution": None, "outcome": "error"}
     text, (detail,) = written(tmp_path / "page", run)
+    assert "What fails" in text
     assert "pytest's own report says why" in text.replace("&#39;", "'")
     assert detail["samples"] == []
+
+
+def test_a_tests_own_failure_and_trouble_of_the_run_are_shown(tmp_path):
+    run = run_of(measured("fine"))
+    failure = {"text": "assert sharpness.mean > 5 <b>", "file": None, "line": None}
+    run["tests"][0] |= {"outcome": "failed", "failure": failure}
+    lost = Context(tmp_path, trouble=("baselines were not updated",))
+    html.write(run, tmp_path / "page", lost)
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "assert sharpness.mean &gt; 5 &lt;b&gt;" in text
+    assert "baselines were not updated" in text
+    run["tests"][0]["outcome"] = "skipped"  # it was expected to
+    html.write(run, tmp_path / "page", lost)
+    assert "What fails" not in (tmp_path / "page" / "index.html").read_text()
 
 
 def test_a_kept_run_says_why_it_has_no_videos(tmp_path):
@@ -192,6 +208,15 @@ def test_a_folder_of_somebody_is_left_alone(tmp_path):
     for act in (html.check, html.clear, lambda path: html.write(run_of(), path, Context(path))):
         with pytest.raises(BadSetting, match="no page of pytest-vdb"):
             act(tmp_path)
+    written(tmp_path / "page", run_of(measured()))
+    (tmp_path / "page" / "thesis.txt").write_text("mine")
+    with pytest.raises(BadSetting, match=r"thesis\.txt, which no page of pytest-vdb has"):
+        html.clear(tmp_path / "page")
+    shutil.rmtree(tmp_path / "page")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(BadSetting, match="is a link"):
+        html.check(tmp_path / "link")
+    (tmp_path / "link").unlink()
     with pytest.raises(BadSetting, match="is a file"):
         html.check(tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -44,7 +44,7 @@ KNOWS: dict[str, set[str]] = {
     "metrics": NOUNS | {"scenes"},
     "trial": NOUNS
     | {"comparison", "gate", "measure", "metrics", "models", "parallel", "gitrepo", "places"},
-    "report": NOUNS | {"baseline", "flags", "statistic"},
+    "report": NOUNS | {"baseline", "flags", "places", "statistic"},
 }
 # These wire the rooms together and may know all of them; no room above may know one of these.
 WIRING = {

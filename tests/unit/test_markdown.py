@@ -97,13 +97,35 @@ def test_the_verdict_comes_first_in_one_sentence(ran, tested, measured):
         (0, [], "⚠️ Nothing was gated: no test measured anything"),
         (10, [("INFRA_ERROR", {"consequence": "error"})], "⚠️ No verdict: the machine failed"),
         (2, [("PASS", {})], "❌ No verdict: pytest was interrupted"),
-        (1, [("PASS", {})], "❌ The video gate fails: a test that measures nothing failed"),
+        (1, [("PASS", {})], "❌ The video gate fails: something beside the measurements failed"),
     ],
 )
 def test_every_end_of_a_run_has_its_sentence(ran, tested, measured, code, entries, said):
     rows = [measured(f"m{i}", state, **more) for i, (state, more) in enumerate(entries)]
     outcome = "error" if code == 10 else "passed"
     assert said in first(markdown(ran(code, tested("a.py::t", outcome, *rows)), HERE))
+
+
+def test_a_green_run_with_lost_writes_is_no_pass(ran, tested, measured):
+    run = ran(0, tested("a.py::t", "passed", measured("kept", "PASS", effect=0.0)))
+    lost = Context(Path("/repo"), trouble=("page was not written",))
+    assert "❌ The video gate fails: not everything could be written" in first(markdown(run, lost))
+
+
+def test_no_number_of_rows_hides_that_a_change_edits_its_own_gate(ran, tested, measured):
+    rows = [measured(f"better{i}", "IMPROVEMENT", effect=0.2, p=0.001) for i in range(900)]
+    run = ran(0, tested("a.py::t", "passed", *rows))
+    edit = {"path": "baselines/a.json", "what": "baseline", "how": "changed", "restored": True}
+    run["gate_edits"] = {
+        "ref": "main",
+        "commit": "abc",
+        "fork": "abc",
+        "edits": [edit | {"lines": []}],
+    }
+    text = markdown(run, HERE)
+    assert len(text.encode()) <= LIMIT
+    assert "This change edits its own" in text
+    assert "baselines/a.json" in text
 
 
 def test_the_table_shows_what_changed_worst_first(ran, tested, measured):
@@ -320,7 +342,7 @@ def test_in_a_github_job_it_can_tell_github(kept, capsys, monkeypatch):
         (["--markdown=mine.md"], "mine.md exists and no run of pytest-vdb wrote it"),
         (["--markdown=run.json"], "name two files"),
         (["--markdown=."], "is a folder"),
-        ([], "which one? Add --markdown"),
+        ([], "which one? Add --html, --markdown"),
         (["--markdown=a.md", "--url=javascript:x"], "no address of a page"),
     ],
 )

@@ -233,6 +233,7 @@ RESULT = ("shard", "results", "a.py::test_1")
     ("path", "value", "message"),
     [
         (("exit",), "0", "in exit"),
+        (("exit",), 256, "in exit"),  # a process that ends with it ends with 0
         (("shard", "index"), 3, "shard: index"),
         (("shard", "count"), None, "shard: index"),
         (("shard", "tests"), ["c.py::test_3"], "not all selected"),
