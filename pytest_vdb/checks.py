@@ -46,6 +46,10 @@ def of_run(session: VdbSession) -> None:
         raise BadSetting(
             "--vdb-prove tries the gate, and --vdb-update lifts it: run the one after the other"
         )
+    if settings.durations is not None:
+        from pytest_vdb.parallel.durations import Durations
+
+        Durations.load(session.config)
     session.sharing.validate()
     if "update_mode" in session.layers.cli and not settings.update:
         raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")

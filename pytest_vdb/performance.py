@@ -70,7 +70,7 @@ def absent(name: str, spec: ModelSpec, where: Conditions) -> Measurement | None:
     if not on_cpu and name.startswith("memory.cpu_"):
         why = f"the model runs on {where.device}; see vdb.memory"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
-    if what.kind is Kind.LATENCY and name != "load" and where.crowded:
+    if what.kind in (Kind.LATENCY, Kind.ENERGY) and name != "load" and where.crowded:
         return _nothing(name, where, Missing.UNMEASURED, where.crowded)
     return None
 

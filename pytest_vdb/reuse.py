@@ -118,9 +118,13 @@ class Sharing:
         for folder in (s.baselines, s.store, s.accepted, s.metric_cache, s.reuse_folder):
             if folder is not None and "://" not in folder:
                 yield session.place(folder)
-        if s.json is not None:
-            path = session.config.invocation_params.dir / s.json
-            yield from (path, path.with_name(path.name + ".partial"))
+        started = session.config.invocation_params.dir
+        for file in (s.json, s.html, s.markdown, session.config.getoption("xmlpath", None)):
+            if file is not None:
+                path = started / file
+                yield from (path, path.with_name(path.name + ".partial"))
+        if s.durations is not None:
+            yield session.place(s.durations)
 
     @property
     def folder(self) -> Path:

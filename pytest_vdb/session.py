@@ -276,13 +276,19 @@ class VdbSession:
             return 0
         from pytest_vdb.parallel import capacity
 
-        slots = capacity.slots(
-            spec,
-            self.device,
-            in_process=settings.runner == "inprocess",
-            scores=resolve_device(self.settings.metric_device) != "cpu",
-            placed=getattr(self.config, "workerinput", {}).get("vdb_placed", False),
-            narrow=all(one.devices == 1 for one in self.models),
+        here = [one for one in self.models if one.source in ("diffusers", "factory")]
+        # On a CPU another worker's model takes the cores that it says it takes, or all of them.
+        beside = [self.loaded_as(one, settings) for one in here if self.device == "cpu"]
+        slots = min(
+            capacity.slots(
+                one,
+                self.device,
+                in_process=settings.runner == "inprocess",
+                scores=resolve_device(self.settings.metric_device) != "cpu",
+                placed=getattr(self.config, "workerinput", {}).get("vdb_placed", False),
+                narrow=all(other.devices == 1 for other in self.models),
+            )
+            for one in (spec, *beside)
         )
         return self.workers if self.workers > slots else 0
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pytest_vdb.measure.ray_actor import Worker
 from pytest_vdb.measure.runner import Job
-from pytest_vdb.parallel.cluster import Cluster, needed, threads
+from pytest_vdb.parallel.capacity import threads
+from pytest_vdb.parallel.cluster import Cluster, needed
 from pytest_vdb.parallel.ledger import vacant
 from pytest_vdb.records import Json
 

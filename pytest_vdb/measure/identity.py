@@ -59,7 +59,10 @@ def code_identity(root: Path, outputs: Iterable[Path] = ()) -> dict[str, str]:
     variables = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(ENVIRONMENT) and name not in ANY_OF_A_KIND
+        if name.startswith(ENVIRONMENT)
+        and name not in ANY_OF_A_KIND
+        # Libraries set these themselves, while they run.
+        and not name.endswith("_CACHE_DIR")
     }
     return {
         "trees": digest(sorted(trees)),

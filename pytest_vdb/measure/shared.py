@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,7 +26,7 @@ from pytest_vdb.names import digest
 from pytest_vdb.records import Json, Run, Sample, Workload, sample_key
 from pytest_vdb.traces import Trace
 
-SCHEMA = 1
+SCHEMA = 2
 ENTRY = "entry.json"
 ROLES = ("frames", "latent", "audio")
 SHOWN = (
@@ -112,8 +112,9 @@ class VideoStore:
         """
         draft = None
         try:
-            if (self.root / key).exists():
+            if (self.root / key / ENTRY).exists():
                 return
+            shutil.rmtree(self.root / key, ignore_errors=True)  # what is left of one
             size = sum(path.stat().st_size for s in run.samples for path in _files(s).values())
             if self.limit is not None and size > self.limit:
                 self.tell(
@@ -250,6 +251,7 @@ def _written(run: Run, made: Mapping[str, str], folder: Path) -> dict[str, Json]
         "made": dict(made),
         "samples": rows,
         "provides": sorted(run.provides),
+        "hooked": run.hooked,
         "trace": run.trace.numbers.to_json() if run.trace else None,
     }
 
@@ -274,6 +276,7 @@ def _entry(body: dict[str, Json], folder: Path, workload: Workload) -> Entry:
     run = Run(
         samples,
         provides=frozenset(body["provides"]),
+        hooked=bool(body["hooked"]),
         trace=Trace.from_json(body["trace"]).numbers if body["trace"] else None,
     )
     return Entry(run, {str(k): str(v) for k, v in body["made"].items()})
@@ -311,7 +314,7 @@ def _placed(run: Run, into: Path) -> Run:
             fields[role] = str(into / f"{index:04d}-{role}.npy")
             _place(path, Path(fields[role]))
         samples.append(Sample.from_json(fields))
-    return Run(tuple(samples), provides=run.provides, trace=run.trace)
+    return replace(run, samples=tuple(samples))
 
 
 def _place(source: Path, target: Path) -> None:

@@ -78,12 +78,17 @@ def _cached_commit(location: str, revision: str) -> str | None:
 def folder_sha256(folder: Path) -> str:
     """Sha256 (hex) over a line for each file below ``folder``: its path and its content's sha256.
 
-    Raises Unidentified for a file that cannot be read.
+    Links to files count with what they lead to. Raises Unidentified for a file that cannot be read,
+    and for a link to a folder, behind which nobody knows where to end.
     """
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") for part in below.parts):
+        if any(part.startswith(".") for part in below.parts):
+            continue
+        if path.is_symlink() and path.is_dir():
+            raise Unidentified(f"{path} is a link to a folder, which is not followed")
+        if not path.is_file():
             continue
         try:
             with path.open("rb") as file:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pytest_vdb.parallel.lease import device_memory, run_devices, usable_cores, visible_devices
+from pytest_vdb.records import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def slots(
     """
     if device == "cpu":
         cores = len(usable_cores())
-        threads = int(spec.options.get("num_threads") or 0)
-        return max(1, cores // max(threads, spec.devices if threads else cores))
+        return max(1, cores // max(threads(spec) or cores, spec.devices))
     devices = len(run_devices())
     if scores:
         return devices if placed and narrow else 1
@@ -79,6 +79,12 @@ def slots(
         return devices
     # In-process runners all use the first GPU then; children lease one each.
     return 1 if in_process else devices // spec.devices
+
+
+def threads(spec: ModelSpec) -> int | None:
+    """Threads that ``spec`` computes with: its option's, else OMP_NUM_THREADS', where it is set."""
+    said = spec.options.get("num_threads") or os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(said) if str(said).isdecimal() else None
 
 
 def auto_workers(device: str, call: Mapping[str, Any], *, asked: bool) -> int | None:

@@ -23,6 +23,7 @@ from pytest_vdb.environment import (
     quality_environment,
 )
 from pytest_vdb.errors import BadSetting, InfraError
+from pytest_vdb.parallel.capacity import threads
 from pytest_vdb.parallel.ledger import Need, Node, spread
 from pytest_vdb.records import Environment, ModelSpec
 
@@ -258,12 +259,6 @@ class Cluster:
                     "belongs to one kind of machine: use a cluster of one, or --vdb-actors"
                 )
         return Environment(one["identity"], one["facts"])
-
-
-def threads(spec: ModelSpec) -> int | None:
-    """Threads that ``spec`` computes with: its option's, else OMP_NUM_THREADS', where it is set."""
-    said = spec.options.get("num_threads") or os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(said) if str(said).isdecimal() else None
 
 
 def needed(spec: ModelSpec, device: str) -> Need:

@@ -119,7 +119,8 @@ def groups(
         if nodeid in plan["tests"]:
             name, batch = plan["tests"][nodeid]
         else:
-            name, batch = nodeid.split("::")[0], ATOMS.get(dist, str)(nodeid)
+            batch = ATOMS.get(dist, str)(nodeid)
+            name = batch if dist == "loadgroup" else nodeid.split("::")[0]
         batches = found.setdefault((nodeid in plan["tests"], name), {})
         batches.setdefault(batch, []).append(test)
     made = []
@@ -197,6 +198,9 @@ class VdbScheduling:
         new = [node for node in same if node not in self._joined]
         self._joined.update(new)
         self._obey(self._schedule.join(*new))
+        for node, found in self._collections.items():
+            if found is not None and found != self._collection and not node.shutting_down:
+                node.shutdown()  # it took a dead one's place and found other tests
 
     def _made(self) -> Schedule | None:
         """Ours, where there are vdb tests and every worker found the same ones."""

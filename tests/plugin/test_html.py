@@ -87,5 +87,7 @@ def test_a_folder_with_other_files_ends_the_run_before_it_begins(suite):
     suite.write(QUALITY)
     result = suite.run("--vdb-html=benchmarks")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--vdb-html*holds test_bench.py, which no page of pytest-vdb has*"])
+    result.stderr.fnmatch_lines(
+        ["*--vdb-html*holds test_bench.py, which no page of pytest-vdb has*"]
+    )
     assert (suite.root / "benchmarks" / "test_bench.py").is_file()

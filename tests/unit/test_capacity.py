@@ -98,5 +98,10 @@ def test_tests_are_grouped_by_pipeline_generation_and_file():
     assert [batch.tests for batch in plain.batches] == [((1, 2.0),), ((4, 3.0),)]
     kept = xdist.groups(NODES, PLAN, stored, EIGHT, dist="loadfile")[1]
     assert [batch.tests for batch in kept.batches] == [((1, 2.0), (4, 3.0))]
+    over_files = ["p.py::x@one", "q.py::y@one", "q.py::z@two"]
+    for group, tests in zip(
+        xdist.groups(over_files, PLAN, Durations(), EIGHT, dist="loadgroup"), (2, 1), strict=True
+    ):
+        assert [len(batch.tests) for batch in group.batches] == [tests]
     unknown = xdist.groups(NODES, PLAN, Durations(), EIGHT)[0]
     assert (unknown.load, unknown.seconds) == (1.0, 4.0)

@@ -12,7 +12,8 @@ import pytest
 
 from pytest_vdb.errors import BadSetting, InfraError
 from pytest_vdb.flags import cluster as read
-from pytest_vdb.parallel.cluster import Cluster, _check_version, _looking, code, needed, threads
+from pytest_vdb.parallel.capacity import threads
+from pytest_vdb.parallel.cluster import Cluster, _check_version, _looking, code, needed
 from pytest_vdb.parallel.ledger import TRIES, Ledger, Need, Node, Spent, spread, vacant
 from pytest_vdb.records import ModelSpec
 

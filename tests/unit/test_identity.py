@@ -125,6 +125,11 @@ def test_a_folder_of_weights_is_known_by_its_files(tmp_path: Path) -> None:
     assert weights_identity(spec) != before
     part = ModelSpec("m", "diffusers", str(folder), options={"transformer": str(folder / "vae")})
     assert len(weights_identity(part)) == 2
+    (folder / "transformer").symlink_to(tmp_path, target_is_directory=True)
+    folder_sha256.cache_clear()
+    with pytest.raises(Unidentified, match="transformer is a link to a folder"):
+        weights_identity(spec)
+    folder_sha256.cache_clear()
 
 
 COMMIT = "8227dddca75a8561bf858d604cc5dae52b954d01"

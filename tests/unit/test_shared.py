@@ -49,7 +49,8 @@ def make(folder: Path, seed: int = 0) -> Run:
                 energy={"gpu": 3.0},
             )
         )
-    return Run(tuple(samples), load=1.0, provides=frozenset({"latent"}), facts={"runner": "x"})
+    told = {"provides": frozenset({"latent"}), "hooked": True}
+    return Run(tuple(samples), load=1.0, facts={"runner": "x"}, **told)
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def test_what_is_found_is_the_same_video_and_none_of_its_costs(
     assert found is not None
     assert found.made == MADE
     assert found.run.provides == {"latent"}
+    assert found.run.hooked  # or a latent that a pipeline does not give would be missed
     assert (found.run.load, found.run.facts) == (None, {})
     for ours, theirs in zip(found.run.samples, run.samples, strict=True):
         assert Path(ours.frames).parent == tmp_path / "mine"
@@ -92,6 +94,16 @@ def test_the_first_entry_of_a_key_stays(store: VideoStore, tmp_path: Path) -> No
     assert found is not None
     assert found.made["worker"] == "gw0"
     assert [path.name for path in store.root.iterdir()] == [KEY]
+
+
+def test_what_is_left_of_an_entry_makes_room_for_a_whole_one(
+    store: VideoStore, tmp_path: Path
+) -> None:
+    store.keep(KEY, make(tmp_path / "one"), MADE)
+    (store.root / KEY / ENTRY).unlink()
+    assert store.find(KEY, WORKLOAD, tmp_path / "mine") is None
+    store.keep(KEY, make(tmp_path / "two"), MADE)
+    assert store.find(KEY, WORKLOAD, tmp_path / "mine") is not None
 
 
 def body(edit: Callable[[dict[str, object]], None]) -> Callable[[Path], None]:
