@@ -245,14 +245,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Between two pipelines nobody keeps a device."""
+    """Between two pipelines nobody keeps a device, nor a worker its memory."""
     if not _uses_vdb(item) or (nextitem is not None and not _uses_vdb(nextitem)):
         return
     from pytest_vdb import marker
 
     if nextitem is None or marker.pipeline_key(nextitem) != marker.pipeline_key(item):
         try:
-            _session(item.config).release()
+            _session(item.config).leave_pipeline()
         except VdbError as error:
             pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
 

@@ -258,8 +258,21 @@ class VdbSession:
         """Leave the devices to somebody else's process: nothing idle of ours stays on them."""
         self.release()
         if self.device != "cpu":
-            for runner in self._runners.values():
-                runner.shrink()
+            self._shrink()
+
+    def leave_pipeline(self) -> None:
+        """The tests to come are of another pipeline.
+
+        Beside other workers this one goes: the plan lets pipelines start that fit the machine
+        together, and counts one a worker (`schedule`).
+        """
+        self.release()
+        if self.workers > 1:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        for runner in self._runners.values():
+            runner.shrink()
 
     @property
     def workers(self) -> int:

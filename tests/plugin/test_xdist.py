@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 
@@ -54,6 +55,21 @@ def test_one(vdb, request):
 def test_two(vdb, request):
     assert vdb.score("sharpness").mean > 0
     print(f"<{request.node.callspec.id} on {os.environ.get('PYTEST_XDIST_WORKER', 'here')}>")
+"""
+CLOSED = """
+
+def _log(change):
+    import os
+    with open(os.path.join(os.path.dirname(__file__), "log.txt"), "a") as file:
+        file.write(f"{os.getpid()} {change}\\n")
+
+open_engine = build
+
+def build(*args, **options):
+    engine = open_engine(*args, **options)
+    _log("+1")
+    engine.close = lambda: _log("-1")
+    return engine
 """
 
 
@@ -144,6 +160,31 @@ def test_a_pipeline_stays_on_one_worker_whatever_dist_says(suite):
     assert {worker for _, worker in pairs} == {"gw0", "gw1"}
     ids = {t["nodeid"] for t in json.loads((suite.root / "run.json").read_text())["tests"]}
     assert "benchmarks/test_bench.py::test_one[m0]" in ids
+
+
+def test_a_worker_has_one_pipeline_in_memory_at_a_time(suite):
+    """The plan counts what runs. A single process keeps what it has loaded."""
+    suite.write('def test_one(vdb):\n    assert vdb.score("sharpness").mean > 0\n')
+    (suite.root / "conftest.py").write_text(MODELS)
+    engine = suite.root / "model_under_test.py"
+    engine.write_text(engine.read_text() + CLOSED)
+    models = [f"--vdb-model=m{i}" for i in range(3)]
+    log = suite.root / "log.txt"
+    found = {}
+    for workers in ("-n0", "-n2"):
+        log.unlink(missing_ok=True)
+        result = suite.pytester.runpytest_inprocess(
+            "-p", "no:cacheprovider", "benchmarks", workers, *models
+        )
+        result.assert_outcomes(passed=3)
+        alive, most = Counter(), Counter()
+        for line in log.read_text().splitlines():
+            process, _, change = line.partition(" ")
+            alive[process] += int(change)
+            most[process] = max(most[process], alive[process])
+        assert not any(alive.values())
+        found[workers] = sorted(most.values())
+    assert found == {"-n0": [3], "-n2": [1, 1]}
 
 
 def test_a_run_without_vdb_tests_is_xdists_own(suite):
