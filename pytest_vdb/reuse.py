@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_vdb import keep
 from pytest_vdb.errors import BadSetting, Unidentified
 from pytest_vdb.gitrepo import described
 from pytest_vdb.names import digest
@@ -123,6 +124,8 @@ class Sharing:
             if file is not None:
                 path = started / file
                 yield from (path, path.with_name(path.name + ".partial"))
+        if s.keep and s.json is not None:
+            yield keep.folder(started / s.json)
         if s.durations is not None:
             yield session.place(s.durations)
 
@@ -166,9 +169,9 @@ class Shared:
             return
         store, key, lasting = self.place
         with self.session.charged("plugin"):
-            stored = store.hashes(key)
-            if stored is not None:
-                if stored == [[s.frames_sha256, s.latent_sha256] for s in run.samples]:
+            differs = store.differs(key, run)
+            if differs is not None:
+                if not differs:
                     return
                 self.sharing.note(
                     f"{self.spec.name} gave other videos for the same prompts and seeds in two "
@@ -182,7 +185,7 @@ class Shared:
             store.keep(key, run, self._maker())
 
     def heard(self, progress: Progress | None) -> Progress:
-        """``progress``, told to those who wait as well.
+        """``progress``, told to those who wait as well: every event is a sign of life.
 
         What runs here is identified now, before it is loaded, and not between two samples.
         """
@@ -201,11 +204,10 @@ class Shared:
     @cached_property
     def place(self) -> Place | None:
         """The store across runs where that was asked for and can be, else this run's own."""
-        from pytest_vdb.measure.shared import STALL, VideoStore
+        from pytest_vdb.measure.shared import VideoStore
 
         session, s = self.session, self.session.settings
-        timeout = self.settings.timeout
-        stall = STALL if timeout is None else timeout + STARTUP
+        stall = self._patience()
         if s.reuse:
             try:
                 key = digest({**self._asked(), **self._identity()})
@@ -220,6 +222,19 @@ class Shared:
             return None
         store = VideoStore(session.scratch / "shared", self.sharing.note, stall=stall)
         return Place(store, digest(self._asked()), False)
+
+    def _patience(self) -> float:
+        """Seconds in which a healthy holder gives a sign of life, whatever it is at.
+
+        Between two signs lie a load or one generation, and before the first one of them what is
+        limited apart: Python's start, and the wait for devices.
+        """
+        from pytest_vdb.measure.child import LEASE_SECONDS
+        from pytest_vdb.measure.shared import STALL
+
+        timeout = self.settings.timeout
+        leases = self.session.device_of(self.spec) != "cpu" or self.spec.devices > 1
+        return (STALL if timeout is None else timeout) + STARTUP + LEASE_SECONDS * leases
 
     def _asked(self) -> dict[str, object]:
         """What tells one bench from another in one run."""

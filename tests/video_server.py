@@ -3,7 +3,8 @@
 ``python video_server.py PORT [FOLDER]`` listens on 127.0.0.1 once the model is loaded. It really
 generates, one job at a time from a queue, and encodes without loss (H.264 RGB, qp 0). With FOLDER
 it loads no model, for tests of its life alone; it starts a process of its own, notes both
-processes' ids there in ``pids``, and dies at once where VIDEO_SERVER_DIES is set.
+processes' ids there in ``pids``, and dies at once where VIDEO_SERVER_DIES is set. Where
+VIDEO_SERVER_DRAWS is set its videos are drawn, without torch.
 
 POST /control sets, in JSON: ``dialect`` ("openai", "sglang": JSON alone and no word about its
 queue, "vllm-omni": forms alone), ``modes`` ({mode: how many times}), ``seconds`` (what some modes
@@ -34,16 +35,19 @@ class Engine:
     """tiny-wan behind a queue; the job dicts are what GET answers."""
 
     def __init__(self) -> None:
+        self._load()
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.videos: dict[str, bytes] = {}
+        self.queue: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _load(self) -> None:
         import torch
 
         from pytest_vdb.models.embedded import tiny_wan
 
         torch.set_num_threads(1)
         self.pipeline = tiny_wan()
-        self.jobs: dict[str, dict[str, Any]] = {}
-        self.videos: dict[str, bytes] = {}
-        self.queue: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
-        threading.Thread(target=self._work, daemon=True).start()
 
     def create(self, fields: dict[str, Any]) -> dict[str, Any]:
         job = {"id": f"video_{len(self.jobs)}", "object": "video", "status": "queued"}
@@ -120,6 +124,23 @@ class Engine:
         stages = {"WanPipeline.forward": forward, "WanPipeline.vae.decode": sum(seconds)}
         stages["WanPipeline.diffuse"] = forward - sum(seconds)
         return encoded((frames * 255).round().astype("uint8"), int(fields.get("fps", 8))), stages
+
+
+class Drawn(Engine):
+    """A texture that drifts, which takes as long as a model would."""
+
+    def _load(self) -> None:
+        pass
+
+    def generate(self, fields: dict[str, Any]) -> tuple[bytes, dict[str, float]]:
+        import numpy as np
+
+        width, height = map(int, fields["size"].split("x"))
+        random = np.random.default_rng([int(fields["seed"]), len(fields["prompt"])])
+        picture = random.integers(0, 256, (height, width, 3), np.uint8)
+        time.sleep(0.02 * int(fields["num_inference_steps"]))
+        frames = [np.roll(picture, step, axis=1) for step in range(int(fields["num_frames"]))]
+        return encoded(np.stack(frames), int(fields.get("fps", 8))), {}
 
 
 def encoded(frames: Any, fps: int) -> bytes:
@@ -290,7 +311,7 @@ def main(argv: list[str]) -> None:
         if os.environ.get("VIDEO_SERVER_DIES"):
             sys.exit("CUDA error: no kernel image is available")
     else:
-        ENGINE = Engine()
+        ENGINE = Drawn() if os.environ.get("VIDEO_SERVER_DRAWS") else Engine()
     print("listening", flush=True)
     ThreadingHTTPServer.request_queue_size = 64
     ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

@@ -10,10 +10,11 @@ price are assumptions, named there too. Nothing of this was run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pages
 from placement_study import Simulation, Suite
 
 from pytest_vdb.parallel.schedule import Batch, Group
@@ -88,11 +89,6 @@ class Plan:
         return cls(outcome.makespan / 3600, ideal / 3600, ideal / outcome.makespan, outcome.loads)
 
 
-def lines(rows: Iterable[Sequence[str]]) -> str:
-    head, *rest = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rest))
-
-
 def work_table() -> str:
     total = sum(model.seconds for model in MODELS)
     rows = [["model", "s a video", "source", "GPU-hours, both sides", "of all", "frames on disk"]]
@@ -102,7 +98,7 @@ def work_table() -> str:
         share = f"{model.seconds / total:.0%}".replace("%", " %")
         figure = f"{model.seconds:g}"
         rows.append([model.name, figure, model.source, f"{hours:,.0f}", share, f"{size:,.0f} GB"])
-    return lines(rows)
+    return pages.table(rows)
 
 
 def plan_table(price: float) -> str:
@@ -122,7 +118,7 @@ def plan_table(price: float) -> str:
         busy = f"{plan.busy:.0%}".replace("%", " %")
         cost = f"${plan.hours * GPUS * price:,.0f}"
         rows.append([name, f"{plan.hours:.1f}", f"{plan.ideal:.1f}", busy, str(plan.loads), cost])
-    return lines(rows)
+    return pages.table(rows)
 
 
 def main() -> None:
@@ -130,17 +126,10 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=2.5, help="dollars a GPU-hour, assumed")
     parser.add_argument("--print", action="store_true", help="do not write the page")
     args = parser.parse_args()
-    found = {"work": work_table(), "plan": plan_table(args.price)}
-    print("\n\n".join(found.values()))
-    if args.print:
-        return
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in found.items():
-        before, _, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- end of {name} -->")
-        assert end, f"{PAGE} has no place for {name}"
-        page = f"{before}<!-- {name} -->\n{text}\n{end}{after}"
-    PAGE.write_text(page, encoding="utf-8")
+    for name, text in {"work": work_table(), "plan": plan_table(args.price)}.items():
+        print(text)
+        if not args.print:
+            pages.write(PAGE, name, text)
 
 
 if __name__ == "__main__":

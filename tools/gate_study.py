@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pages
 from scipy import stats
 
 from pytest_vdb.gate.acceptance import reviewed
@@ -414,22 +415,11 @@ def percent(of: float) -> str:
     return f"{100 * of:.1f}".removesuffix(".0") + " %"
 
 
-def table(rows: Iterator[list[str]]) -> str:
-    lines = []
-    for i, row in enumerate(rows):
-        lines.append(f"| {' | '.join(row)} |")
-        print(lines[-1], file=sys.stderr, flush=True)
-        if not i:
-            lines.append("|" + " --- |" * len(row))
-    return "\n".join(lines) + "\n"
-
-
-def replaced(page: str, mark: str, text: str) -> str:
-    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise SystemExit(f"{PAGE} needs one line {begin.strip()} and one {end.strip()}")
-    head, _, rest = page.partition(begin)
-    return head + begin + text + end + rest.partition(end)[2]
+def told(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """``rows``, each shown as soon as it is there."""
+    for row in rows:
+        print(pages.line(row), file=sys.stderr, flush=True)
+        yield row
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -439,12 +429,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--print", action="store_true", help="print them; leave the page")
     arguments = parser.parse_args(argv)
     for name in arguments.tables.split(","):
-        text = table(TABLES[name](arguments.suites))
+        text = pages.table(told(TABLES[name](arguments.suites)))
         if arguments.print:
             print(text)
         else:
-            page = PAGE.read_text(encoding="utf-8")
-            PAGE.write_text(replaced(page, name, text), encoding="utf-8")
+            pages.write(PAGE, name, text)
     return 0
 
 

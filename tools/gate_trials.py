@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pages
+
 TOOLS = Path(__file__).parent
 PAGE = TOOLS.parent / "docs" / "trials.md"
 
@@ -246,11 +248,6 @@ def lines(out: Path, study: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-def table(rows: Iterator[Sequence[str]]) -> str:
-    head, *rest = rows
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rest))
-
-
 def count(states: Sequence[str]) -> str:
     return ", ".join(f"{n} {state}" for state, n in Counter(states).most_common())
 
@@ -298,18 +295,10 @@ ROWS = {"aa": beside_rows, "slow": beside_rows, "quality": quality_rows, "load":
 
 
 def tell(out: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
     for study, rows in ROWS.items():
-        found = lines(out, study)
-        if not found:
-            continue
-        begin, end = f"<!-- {study} -->\n", f"<!-- /{study} -->\n"
-        if page.count(begin) != 1 or page.count(end) != 1:
-            raise SystemExit(f"{PAGE} needs one line {begin.strip()} and one {end.strip()}")
-        head, _, rest = page.partition(begin)
-        text = f"{len(found)} runs.\n\n{table(rows(found))}"
-        page = head + begin + text + end + rest.partition(end)[2]
-    PAGE.write_text(page, encoding="utf-8")
+        if found := lines(out, study):
+            text = f"{len(found)} runs.\n\n{pages.table(rows(found))}"
+            pages.write(PAGE, study, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pages
 
 from pytest_vdb.metrics import engine, scoring
 from pytest_vdb.metrics.listing import available
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.print:
         print(text)
     else:
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+        pages.write(PAGE, "cost", text)
     return int(apart / together < 3 or inside < 0.9)
 
 
@@ -220,15 +221,6 @@ def block(
     head = ["Memory is that of the same metrics without `gmflow`, whose frames take seconds:", ""]
     head += ["| frames | peak memory, MiB | over that of 8 frames, MiB |", "|---|---|---|"]
     return "\n".join([about, "", *head, *rows, ""])
-
-
-def replaced(page: str, text: str, mark: str = "cost") -> str:
-    """``page`` with ``text`` between its marks. Stops where it has not both, once."""
-    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise SystemExit(f"{PAGE} needs one line {begin.strip()} and one {end.strip()}")
-    head, _, rest = page.partition(begin)
-    return head + begin + text + end + rest.partition(end)[2]
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import pages
 from known_bad import many, videos
-from known_bad.page import PAGE, Family, Row, kept, replaced, table
+from known_bad.page import PAGE, Family, Row, kept, table
 
 FAMILIES: dict[str, Family] = {
     "frames": videos.FRAMES,
@@ -52,7 +53,7 @@ def write(name: str, family: Family, *made: Row) -> None:
     page = PAGE.read_text(encoding="utf-8")
     rows = kept(page, name, family) | {row.metric: str(row) for row in made}
     text = table(family, [rows[metric] for metric in family.claims if metric in rows])
-    PAGE.write_text(replaced(page, text, name), encoding="utf-8")
+    pages.write(PAGE, name, text)
 
 
 def options() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import pages
 
 from pytest_vdb.parallel.schedule import Batch, Group, Order, Schedule
 
@@ -165,7 +166,7 @@ def _stored(rng: np.random.Generator, seconds: float, known: bool) -> float:
 
 
 def cost(pipelines: int, tests: int, workers: int, *, plain: bool = False) -> float:
-    """Seconds of scheduling a test: every call of the scheduler, and nothing of the simulation."""
+    """CPU seconds of scheduling a test: every call of the scheduler, and nothing else."""
     suite = draw(np.random.default_rng(0), pipelines, tests, workers)
     if plain:
         groups = [Group(g.name, g.batches, loads=False) for g in suite.groups]
@@ -176,9 +177,9 @@ def cost(pipelines: int, tests: int, workers: int, *, plain: bool = False) -> fl
 
     def done(name: object, test: int) -> list[Order]:
         nonlocal spent
-        start = time.perf_counter()
+        start = time.process_time()
         orders = inner(name, test)
-        spent += time.perf_counter() - start
+        spent += time.process_time() - start
         return orders
 
     simulation.schedule.done = done  # type: ignore[method-assign]
@@ -244,8 +245,7 @@ HEAD = [
 
 
 def table(suites: int) -> str:
-    rows = [HEAD, ["---"] * len(HEAD), *(row(shape, suites) for shape in SHAPES)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return pages.table([HEAD, *(row(shape, suites) for shape in SHAPES)])
 
 
 def costs() -> str:
@@ -254,8 +254,8 @@ def costs() -> str:
         "10,000 tests of 100 pipelines, 8 workers": cost(100, 10_000, 8),
         "10,000 tests of 2,000 pipelines, 64 workers": cost(2_000, 10_000, 64),
     }
-    lines = [f"| {name} | {seconds * 1e6:.0f} µs |" for name, seconds in kinds.items()]
-    return "\n".join(["| suite | scheduling a test |", "|---|---|", *lines])
+    rows = [[name, f"{seconds * 1e6:.0f} µs"] for name, seconds in kinds.items()]
+    return pages.table([["suite", "scheduling a test"], *rows])
 
 
 def main() -> None:
@@ -263,17 +263,10 @@ def main() -> None:
     parser.add_argument("--suites", type=int, default=200)
     parser.add_argument("--print", action="store_true", help="do not write the page")
     args = parser.parse_args()
-    found = {"placement": table(args.suites), "cost": costs()}
-    print("\n\n".join(found.values()))
-    if args.print:
-        return
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in found.items():
-        before, mark, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- end of {name} -->")
-        assert end, f"{PAGE} has no place for {name}"
-        page = f"{before}{mark}{text}\n{end}{after}"
-    PAGE.write_text(page, encoding="utf-8")
+    for name, text in {"placement": table(args.suites), "cost": costs()}.items():
+        print(text)
+        if not args.print:
+            pages.write(PAGE, name, text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from shapes_study import ATTRIBUTES, PAGE, line_of, replaced
+import pages
+from shapes_study import ATTRIBUTES, PAGE
 
 from pytest_vdb.metrics import shapes
 from pytest_vdb.metrics.faults import FAULTS
@@ -32,12 +33,11 @@ def main() -> None:
     rows = [row("intact", clips, captions), row("another's caption, at random", clips, swapped)]
     rows += [row(name.replace("_", " "), clips, captions, f) for name, f in FAULTS.items()]
     head = ("clips", *SCORES)
-    text = "\n".join([line_of(head), line_of(["---"] * len(head)), *rows, ""])
+    text = pages.table([head, *rows])
     if "--print" in sys.argv[1:]:
         print(text)
     else:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(page, text, "scorer"), encoding="utf-8")
+        pages.write(PAGE, "scorer", text)
 
 
 def row(
@@ -45,14 +45,14 @@ def row(
     clips: Sequence[np.ndarray],
     captions: Sequence[str],
     fault: Callable[[np.ndarray], np.ndarray] = lambda frames: frames,
-) -> str:
+) -> list[str]:
     """Means over clips, by metric."""
     bad = [fault(clip) for clip in clips]
     means = []
     for score in (getattr(shapes, f"shapes_{name}") for name in SCORES):
         values = [score(clip, text) for clip, text in zip(bad, captions, strict=True)]
         means.append(f"{statistics.mean(values):.3f}")
-    return line_of([name, *means])
+    return [name, *means]
 
 
 if __name__ == "__main__":

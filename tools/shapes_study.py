@@ -28,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pages
 import shapes_variants
 
 import pytest_vdb
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.print or arguments.only or arguments.prompts is not None:
         print(text)
     else:
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+        pages.write(PAGE, "study", text)
     wrong = list(surprises(study.runs))
     for sentence in wrong:
         print(sentence, file=sys.stderr)
@@ -217,9 +218,8 @@ def block(runs: Mapping[str, Run], weights: str) -> str:
     """The Markdown between the marks: the baseline in words, then a row for each variant."""
     base = runs["baseline"]
     rows = [line(name, runs[name], base) for name in shapes_variants.VARIANTS if name in runs]
-    return "\n".join(
-        [about(base, weights), "", line_of(HEAD), line_of(["---"] * len(HEAD)), *rows, ""]
-    )
+    head = [pages.line(HEAD), pages.line(["---"] * len(HEAD))]
+    return "\n".join([about(base, weights), "", *head, *rows, ""])
 
 
 def about(base: Run, weights: str) -> str:
@@ -247,11 +247,7 @@ def line(name: str, run: Run, base: Run) -> str:
     scores = [mean(run, f"shapes_{attribute}") for attribute in (*ATTRIBUTES, "adherence")]
     time = f"× {shown(cpu_seconds(run) / cpu_seconds(base), 2)}"
     judged = [verdicts(run), failing(run) or "none"]
-    return line_of([name, *scores, change(run), mean(run, "ssim"), time, *judged])
-
-
-def line_of(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return pages.line([name, *scores, change(run), mean(run, "ssim"), time, *judged])
 
 
 def measurement(run: Run, name: str) -> Mapping[str, Any]:
@@ -327,15 +323,6 @@ def constant_answers(texts: Sequence[str]) -> dict[str, float]:
     asked = [vars(read(text)) for text in texts]
     counts = {name: Counter(scene[name] for scene in asked) for name in ATTRIBUTES}
     return {name: max(count.values()) / len(texts) for name, count in counts.items()}
-
-
-def replaced(page: str, text: str, mark: str = "study") -> str:
-    """``page`` with ``text`` between its marks. Stops where it has not both, once."""
-    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise SystemExit(f"{PAGE} needs one line {begin.strip()} and one {end.strip()}")
-    head, _, rest = page.partition(begin)
-    return head + begin + text + end + rest.partition(end)[2]
 
 
 if __name__ == "__main__":

@@ -220,10 +220,11 @@ class _Fan:
             raise InfraError(
                 f"{TRIES} actors of {model} died {over}; {self.tally.finished}; the last: {why}"
             )
-        if (new := self.crew.hire(self.job, self.places)) is not None:
-            self._enlist(new)
         if self.began:
             self._feed()
+        wanted = self.ledger.waits or not any(one.ready for one in self.crew)
+        if wanted and (new := self.crew.hire(self.job, self.places)) is not None:
+            self._enlist(new)
 
     def _check_time(self, actor: Actor) -> None:
         """Raises GenerationTimeout; an actor that does not start in time is not waited for."""
@@ -253,7 +254,7 @@ class _Fan:
 
     def _finish(self) -> None:
         """When nobody is timed any more: the traced generation, and what each source says."""
-        while any(actor.calls for actor in self.crew) or not {"traced", "told"} <= self.heard:
+        while self._unfinished():
             ready = [actor for actor in self.crew if actor.ready]
             if ready and not any(actor.calls for actor in ready):
                 if "traced" not in self.heard:
@@ -261,6 +262,14 @@ class _Fan:
                 for actor in ready:
                     actor.ask("told")
             self._next()
+
+    def _unfinished(self) -> bool:
+        """Whether somebody is to be heard: not who makes ready for samples that others made."""
+        if any(actor.ready for actor in self.crew):
+            for late in self.crew:
+                if late.calls and not late.ready:
+                    self.crew.lose(late)
+        return any(actor.calls for actor in self.crew) or not {"traced", "told"} <= self.heard
 
     # ------------------------------------------------------------------ files
 

@@ -115,14 +115,17 @@ def _repository(top: Path, skip: Sequence[Path]) -> str:
     """The committed tree, what differs from it, and what it does not know. Raises NoBase."""
     inside = [p for p in skip if p.is_relative_to(top.resolve()) and p != top.resolve()]
     but = [".", *(f":(exclude,literal){p.relative_to(top.resolve())}" for p in inside)]
-    parts = [gitrepo.git(top, "rev-parse", "HEAD^{tree}")]
+    none = gitrepo.git(top, "hash-object", "-t", "tree", os.devnull)
+    head = "HEAD" if gitrepo.commit(top, "HEAD") else none  # nothing is committed yet
+    parts = [gitrepo.git(top, "rev-parse", f"{head}^{{tree}}")]
     how = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color")
-    changed = gitrepo.output(["git", "-C", str(top), "diff", *how, "HEAD", "--", *but])
+    changed = gitrepo.output(["git", "-C", str(top), "diff", *how, head, "--", *but])
     parts.append(hashlib.sha256(changed).hexdigest())
     names = _listed(top, "--others", "--exclude-standard", "--", *but)
     hidden = _listed(top, "--others", "--ignored", "--exclude-standard", "--", *but)
-    names += [name for name in hidden if Path(name).suffix in COMPILED]
-    parts += _contents(top, sorted(name for name in names if not PASSED & {*Path(name).parts}))
+    names += [name for name in hidden if name.endswith("/") or Path(name).suffix in COMPILED]
+    names = sorted(name for name in names if not PASSED & {*Path(name).parts})
+    parts += _contents(top, names)
     stages = (line.partition("\t") for line in _listed(top, "--stage"))
     nested = [name for mode, _, name in stages if mode.startswith(SUBMODULE)]
     nested += [name for name in names if name.endswith("/")]  # a repository that nobody added

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 from pytest_vdb.models.sources import provides
-from pytest_vdb.records import Json, ModelSpec, Prompt, Record, Run, Sample, Workload
+from pytest_vdb.records import Json, ModelSpec, Prompt, Record, Run, Sample, Timeline, Workload
 from pytest_vdb.traces import Trace, weighed
 
 Progress = Callable[[int, int], None]
-"""Called with (samples done, samples in all) after every finished sample."""
+"""Called with (samples done, samples in all) after every event of a job: a finished sample, or
+another sign that it goes on."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ class Tally:
     An event is a JSON-able dict: ``{"event": "loaded", "seconds"}``, ``{"event": "warm",
     "seconds"}``, ``{"event": "source", ...}`` (fields of `Run` that the loaded source decides),
     ``{"event": "code", "facts"}`` (which code runs, `code.loaded`),
-    ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak", "cpu_stages", "trace"}``,
-    ``{"event": "done", "throughput"}``. Others say that something goes on and change nothing.
+    ``{"event": "sample", "sample"}``, ``{"event": "traced", "cpu_peak", "cpu_stages", "trace",
+    "timeline"}``, ``{"event": "done", "throughput"}``. Others say that something goes on and change
+    nothing.
     """
 
     job: Job
@@ -100,6 +102,7 @@ class Tally:
     cpu_peak: int | None = None
     cpu_stages: dict[str, int] = field(default_factory=dict)
     trace: Trace | None = None
+    timeline: Timeline | None = None
     provides: frozenset[str] = frozenset()
     hooked: bool = False
     idle_power: dict[str, float] = field(default_factory=dict)
@@ -124,13 +127,15 @@ class Tally:
                 self.first_call, self.warmed = event["seconds"], True
             case "sample":
                 self.samples.append(Sample.from_json(event["sample"]))
-                if self.progress is not None:
-                    self.progress(len(self.samples), len(self.job.workload.jobs))
             case "traced":
                 self.cpu_peak, self.cpu_stages = event["cpu_peak"], event["cpu_stages"]
                 self.trace = Trace.from_json(event["trace"])
+                if (memory := event["timeline"]) is not None:
+                    self.timeline = Timeline.from_json(memory)
             case "done":
                 self.done, self.throughput = True, event["throughput"]
+        if self.progress is not None:
+            self.progress(len(self.samples), len(self.job.workload.jobs))
 
     @property
     def phase(self) -> str:
@@ -169,6 +174,7 @@ class Tally:
             cpu_peak=self.cpu_peak,
             cpu_stages=self.cpu_stages,
             trace=self.trace and weighed(self.trace, self.samples, self.cpu_stages),
+            timeline=self.timeline,
             provides=self.provides,
             hooked=self.hooked,
             idle_power=self.idle_power,

@@ -36,7 +36,7 @@ SHOWN = (
 """The fields of a sample that say what its video is; all others say what it cost."""
 
 STALL = 1800.0
-"""Seconds without a finished video after which nobody waits for another process any longer."""
+"""Seconds without a sign of life after which nobody waits for another process any longer."""
 PAUSE = 0.1  # seconds between two looks at a lock
 ABANDONED = 86400.0  # seconds after which a half-written entry is nobody's
 
@@ -58,7 +58,7 @@ class VideoStore:
     """Entries below ``root``, of at most ``limit`` bytes together (None: no limit).
 
     ``tell`` gets a sentence about whatever kept a video from being reused. ``stall`` is how many
-    seconds `alone` waits for a holder that finishes no video.
+    seconds `alone` waits for a holder that gives no sign of life.
     """
 
     def __init__(
@@ -97,11 +97,12 @@ class VideoStore:
             self.tell(f"{folder} was not reused: {error.strerror or error}")
             return None
 
-    def hashes(self, key: str) -> list[list[str | None]] | None:
-        """(frames, latent) sha256 of an entry's samples as its JSON has them, or None."""
+    def differs(self, key: str, run: Run) -> bool | None:
+        """Whether an entry has other frames, latents or sound than ``run``; None without one."""
         try:
             rows = _read(self.root / key / ENTRY)["samples"]
-            return [[row["frames_sha256"], row["latent_sha256"]] for row in rows]
+            stored = [(*_hashes(row), row["files"].get("audio")) for row in rows]
+            return stored != [(*_hashes(s.to_json()), _sound(s)) for s in run.samples]
         except (OSError, *BROKEN):
             return None
 
@@ -149,7 +150,7 @@ class VideoStore:
         """Hold ``key`` in the block: of all processes one generates, the others wait here.
 
         The operating system ends the hold when its process dies. Whoever has waited `stall`
-        seconds while no video was finished (`alive`), or cannot lock at all, goes on without it.
+        seconds without a sign of life (`alive`), or cannot lock at all, goes on without it.
         ``before_waiting`` is called once where there is something to wait for.
         """
         try:
@@ -170,7 +171,7 @@ class VideoStore:
                 lock.release()
 
     def alive(self, key: str) -> None:
-        """Tell those who wait for ``key`` that a video is finished."""
+        """Tell those who wait for ``key`` that something is done: the load, a video."""
         with suppress(OSError):
             self._alive(key).write_text(str(time.time_ns()))
 
@@ -189,8 +190,8 @@ class VideoStore:
                 seen, since = sign, time.monotonic()
             if time.monotonic() - since > self.stall:
                 self.tell(
-                    f"another worker has finished no video for {self.stall:.0f} s, so this one "
-                    "generates by itself"
+                    f"nothing was heard for {self.stall:.0f} s of the worker that generates the "
+                    "same videos, so this one generates by itself"
                 )
                 return False
             time.sleep(PAUSE)
@@ -228,6 +229,16 @@ class VideoStore:
                 # Who holds it goes on alone: two who generate keep one entry between them.
                 (self.root / f"{key}.lock").unlink(missing_ok=True)
                 total -= size
+
+
+def _hashes(fields: Mapping[str, Json]) -> tuple[Json, Json, Json]:
+    """What tells a sample's video from another, but for its sound."""
+    return fields["frames_sha256"], fields["latent_sha256"], fields["sampling_rate"]
+
+
+def _sound(sample: Sample) -> str | None:
+    """Sha256 of the file of a sample's sound. Raises OSError."""
+    return _sha256(Path(sample.audio)) if sample.audio else None
 
 
 def _files(sample: Sample) -> dict[str, Path]:

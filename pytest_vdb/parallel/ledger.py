@@ -43,6 +43,11 @@ class Ledger:
     def done(self) -> bool:
         return len(self.finished) == self.count
 
+    @property
+    def waits(self) -> bool:
+        """Whether a sample is left that no actor holds."""
+        return bool(self._waiting)
+
     def join(self, actor: str) -> None:
         """Count ``actor`` among those that make samples."""
         self._held.setdefault(actor, deque())

@@ -86,6 +86,7 @@ class _Running:
         self.pending = deque(group.batches)
         self.waiting = sum(batch.seconds for batch in group.batches)
         self.members: set[_Worker] = set()
+        self._batch = {test: n for n, b in enumerate(group.batches) for test, _ in b.tests}
 
     def take(self) -> Batch:
         batch = self.pending.popleft()
@@ -93,8 +94,13 @@ class _Running:
         return batch
 
     def give_back(self, batch: Batch) -> None:
-        self.pending.appendleft(batch)
+        """``batch``, or what is left of one, is the next; parts of one are one again."""
         self.waiting += batch.seconds
+        (last, _), rest = batch.tests[-1], self.pending[0].tests if self.pending else ()
+        if rest and self._batch[rest[0][0]] == self._batch[last]:
+            self.pending.popleft()
+            batch = Batch(batch.tests + rest)
+        self.pending.appendleft(batch)
 
     @property
     def remaining(self) -> float:

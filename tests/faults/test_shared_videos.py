@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vdb.measure.shared import VideoStore
+from tests.conftest import LEAN
 
 KEY = "a" * 64
 
@@ -146,7 +147,7 @@ def test_a_full_disk_is_a_note_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_dead_workers_videos_are_not_generated_again(repo: Path, tmp_path: Path) -> None:
     with (repo / "test_engine.py").open("a") as file:
         file.write(DEAD)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n1"]
+    command = [sys.executable, "-m", "pytest", "-q", *LEAN, "-n1"]
     env = {key: value for key, value in os.environ.items() if key != "CI"}
     done = subprocess.run(
         [*command, "--vdb-model=engine", "--vdb-json=../run.json"],

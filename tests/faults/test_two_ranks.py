@@ -1,4 +1,7 @@
-"""An engine of two cooperating processes: its leases and figures, and that it leaves nothing."""
+"""An engine of two cooperating processes: its leases and figures, and that it leaves nothing.
+
+The engine is the example's; where one of the two dies, with a pipeline of a few lines.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,7 @@ from pytest_vdb.measure.runner import Job
 from pytest_vdb.models.open import open_source
 from pytest_vdb.parallel.lease import Lease, usable_cores
 from pytest_vdb.records import ModelSpec, Prompt, Workload
+from tests.conftest import LEAN
 
 EXAMPLE = Path(__file__).parents[2] / "examples/two-ranks"
 CALL = {"num_frames": 5, "height": 32, "width": 32, "num_inference_steps": 2}
@@ -27,12 +32,10 @@ pytestmark = pytest.mark.skipif(
     len(usable_cores()) < 2, reason="two ranks need two cores that this process may use"
 )
 
-FAULTY = '''
-"""The example's engine, with one that the prompt can harm."""
+BASE = "from engine import TwoRanks\n"
+FAULTY = """
 import os, signal, threading
 from pathlib import Path
-
-from engine import TwoRanks
 
 PIDS = Path(__file__).parent / "pids"
 
@@ -42,22 +45,48 @@ class Faulty(TwoRanks):
         harm = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}.get(prompt)
         if harm is not None:
             PIDS.write_text(f"{os.getpid()} {self.worker.pid}")
-            arguments["num_inference_steps"] = 1000  # it is in the middle of them when it happens
+            arguments["num_inference_steps"] = 10000  # it is in the middle of them when it happens
             threading.Timer(0.5, os.kill, (self.worker.pid, harm)).start()
         return super().__call__(prompt, **arguments)
 
 
 def build(num_threads):
     return Faulty(num_threads)
-'''
+"""
+
+PIPELINE = "from pytest_vdb.models.embedded import tiny_wan\n"
+LIGHT = """
+class tiny_wan:
+    \"\"\"Noise that one call of a transformer a step makes less, without diffusers.\"\"\"
+
+    def __init__(self):
+        self.transformer = torch.nn.Identity()
+
+    def encode_prompt(self, prompt, *rest, **more):
+        return torch.zeros(1), None
+
+    def __call__(self, *, generator, num_frames, height, width, num_inference_steps,
+                 callback_on_step_end, **more):
+        video = torch.rand((num_frames, height, width, 3), generator=generator)
+        for step in range(num_inference_steps):
+            video = 0.9 * video + 0.1 * self.transformer((video,))[0].clamp(0, 1)
+            time.sleep(0.001)
+            callback_on_step_end(self, step, 0, {})
+        self.frames = [video.numpy()]
+        return self
+"""
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the repository under test."""
     folder = tmp_path_factory.mktemp("repository")
-    (folder / "engine.py").write_text((EXAMPLE / "engine.py").read_text())
-    (folder / "faulty_two_ranks.py").write_text(FAULTY)
+    engine = (EXAMPLE / "engine.py").read_text()
+    assert PIPELINE in engine
+    (folder / "engine.py").write_text(engine)
+    (folder / "faulty_two_ranks.py").write_text(BASE + FAULTY)
+    # In one file that imports no other: diffusers is imported for whatever may need it.
+    (folder / "faulty_light.py").write_text(engine.replace(PIPELINE, LIGHT) + FAULTY)
     return folder
 
 
@@ -75,8 +104,13 @@ def job(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     locks.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(locks))
 
-    def make(*prompts: str, timeout: float | None = None, seeds: tuple[int, ...] = (7,)) -> Job:
-        spec = ModelSpec("pair", "factory", "faulty_two_ranks:build", options=ONE, devices=2)
+    def make(
+        *prompts: str,
+        timeout: float | None = None,
+        seeds: tuple[int, ...] = (7,),
+        module: str = "faulty_light",
+    ) -> Job:
+        spec = ModelSpec("pair", "factory", f"{module}:build", options=ONE, devices=2)
         asked = tuple(Prompt(prompt, prompt) for prompt in prompts)
         workload = Workload(asked, seeds, CALL, options=ONE)
         return Job(spec, workload, str(tmp_path / "run"), timeout=timeout, path=(str(repository),))
@@ -99,21 +133,24 @@ def test_two_ranks_hold_two_cores_report_both_and_end_at_a_timeout(
 ) -> None:
     """The child that made the first job's videos is asked for more, and hangs."""
     runner = ChildProcess(keep=True)
-    held: list[int] = []
+    held: dict[int, list[int]] = {}
 
     def look(done: int, total: int) -> None:
-        """Whether the cores can be leased now, and who computes."""
+        """Whether the cores can be leased when a sample is finished, and who computes."""
+        if not done or done in held:
+            return
         free = len(usable_cores()) - 2
         with pytest.raises(InfraError, match="did not become free"):
             Lease(free + 1, wait=0, kind="cpu").__enter__()
         with Lease(free, wait=0, kind="cpu"):
             pass
         ranks = psutil.Process().children(recursive=True)
-        held.extend(len(p.cpu_affinity()) for p in ranks if "spawn_main" in str(p.cmdline()))
+        held[done] = [len(p.cpu_affinity()) for p in ranks if "spawn_main" in str(p.cmdline())]
 
-    asked = job("a red fox", seeds=(0, 1))
+    whole = partial(job, module="faulty_two_ranks")
+    asked = whole("a red fox", seeds=(0, 1))
     run = runner.run(asked, look)
-    assert held == [2, 2]  # rank 1 keeps to the two leased cores, in both samples
+    assert held == {1: [2], 2: [2]}  # rank 1 keeps to the two leased cores, in both samples
     assert {"stages", "memory"} <= run.provides
     assert run.cpu_peak is None  # nothing is traced in one process of two
     for sample in run.samples:
@@ -130,7 +167,7 @@ def test_two_ranks_hold_two_cores_report_both_and_end_at_a_timeout(
 
     # Rank 1 is stopped, so that rank 0 waits for it in a collective, deep in C.
     with pytest.raises(GenerationTimeout, match="prompt 'stop' with seed 7"):
-        runner.run(job("quiet", "stop", timeout=6))
+        runner.run(whole("quiet", "stop", timeout=6))
     assert runner.loads == 1
     assert len(pids()) == 2
     assert all_gone(pids())
@@ -183,7 +220,7 @@ def test_the_example_runs_as_its_readme_says(tmp_path: Path) -> None:
         if file.is_file():
             (folder / file.name).write_bytes(file.read_bytes())
     env = {key: value for key, value in os.environ.items() if key != "CI"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", *LEAN, "-q"]
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
     )

@@ -21,6 +21,7 @@ from pytest_vdb.metrics.listing import available
 from pytest_vdb.metrics.registry import Metrics, evaluate_set
 from pytest_vdb.metrics.video import Audio, Video
 from pytest_vdb.models.clips import write_webp
+from tests.conftest import LEAN
 
 TOLERANCE = 1e-5
 BFLOAT16 = 0.05  # of a value: bfloat16 has 8 bits
@@ -243,7 +244,7 @@ def test_two_workers_measure_what_one_process_does(usual, pytester, monkeypatch)
 
     path = pytester.path / "run.json"
     result = pytester.runpytest_subprocess(
-        *("-p", "no:cacheprovider", "--vdb-videos=clips", f"--vdb-json={path}", "-n2")
+        *(*LEAN, "--vdb-videos=clips", f"--vdb-json={path}", "-n2")
     )
     result.assert_outcomes(passed=len(names))
     tests = json.loads(path.read_text())["tests"]

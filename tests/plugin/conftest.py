@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LEAN
+
 SIZE = "num_frames=5, height=32, width=32, max_sequence_length=64"
 FAST = f"prompts=['a red fox', 'a blue boat'], num_inference_steps=2, {SIZE}"
 """Marker arguments of a workload that generates in a fraction of a second."""
@@ -134,7 +136,7 @@ class Suite:
     def run_wide(self) -> pytest.RunResult:
         """Run on a model for which no machine has cores enough: an InfraError, without a child."""
         (self.root / "conftest.py").write_text(WIDE)
-        command = ["-p", "no:cacheprovider", "benchmarks", "--vdb-model=wide"]
+        command = [*LEAN, "benchmarks", "--vdb-model=wide"]
         result = self.pytester.runpytest_inprocess(*command)
         result.stdout.fnmatch_lines(["  sharpness *INFRA_ERROR"])
         return result
@@ -145,7 +147,7 @@ class Suite:
         how = (
             self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
         )
-        return how("-p", "no:cacheprovider", *command)
+        return how(*LEAN, *command)
 
     def store(self, *args: str) -> None:
         """Run with ``--vdb-update``, or copy what that stored for these very files before."""

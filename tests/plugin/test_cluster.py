@@ -49,7 +49,13 @@ pipeline.__class__ = Noted
 """
 KILLED = """if (prompt, seed) == ("a blue boat", 0) and not os.path.exists("killed.txt"):
             Path("killed.txt").write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGKILL)"""
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(1)  # so that both are at work when one of them dies"""
+LATE = """
+if os.path.exists("killed.txt"):  # it takes a dead one's place
+    Path("late.txt").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,11 +88,12 @@ def ended(pid: int) -> bool:
 
 @pytest.mark.skipif(cpu_count() < 2, reason="needs two cores")
 def test_the_same_verdicts_also_where_an_actor_is_killed(suite: Any) -> None:
+    """Whoever takes its place is not waited for when the other one has made the rest."""
     suite.write(BENCH, FOUR)
     suite.model(NOTED.replace("CHANGE", "pass"))
     here = suite.json("--vdb-update")
     (suite.root / "made.txt").unlink()
-    suite.model(NOTED.replace("CHANGE", KILLED))
+    suite.model(NOTED.replace("CHANGE", KILLED) + LATE)
 
     there = suite.json("--vdb-cluster=local", "--vdb-actors=2")
 
@@ -103,27 +110,42 @@ def test_the_same_verdicts_also_where_an_actor_is_killed(suite: Any) -> None:
     assert states["memory.cpu_peak"] == "NO_BASELINE"  # costs of one of two actors, not alone
     killed = int((suite.root / "killed.txt").read_text())
     pids = {pid for pid, _ in made(suite.root)}
-    assert len(pids) == 3
+    assert len(pids) == 2
     assert os.getpid() not in pids
-    assert all(ended(pid) for pid in {*pids, killed})
+    late = suite.root / "late.txt"  # if it came so far
+    hired = [int(late.read_text())] if late.exists() else []
+    assert all(ended(pid) for pid in {*pids, *hired, killed})
 
 
-HUNG = """import signal, time
-def hang(*a, **k):
+NOTES = """import os, signal, time
     with open("made.txt", "a") as file:
-        file.write(f"{{os.getpid()}} hung\\n")
-    {change}
-    time.sleep(600)
-class Hung(type(pipeline)):
-    __call__ = hang
-pipeline.__class__ = Hung
-"""
+        file.write(f"{os.getpid()} {prompt}/{seed}\\n")
+    """
+DIES = """if prompt == "a blue boat" and not os.path.exists("killed.txt"):
+        open("killed.txt", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)"""
+
+
+def test_a_killed_actors_place_is_taken(suite: Any) -> None:
+    """Where no other is left, a new one goes on; an answer may die with who gave it."""
+    suite.write(BENCH, FOUR)
+    suite.engine(NOTES + DIES)
+    run = suite.json("--vdb-cluster=local", "--vdb-actors=1", "-k", "quality")
+    [sharpness] = [m for m in run["tests"][0]["measurements"] if m["name"] == "sharpness"]
+    assert len(sharpness["samples"]) == 4
+    samples: dict[int, list[str]] = {}
+    for pid, sample in made(suite.root):
+        samples.setdefault(pid, []).append(sample)
+    warm_up, *others = [f"a {what}/{seed}" for what in ("red fox", "blue boat") for seed in (0, 1)]
+    first, second = samples.values()
+    assert first == [warm_up, warm_up, *others[:2]]
+    assert second in ([warm_up, *others[1:]], [warm_up, *others])
 
 
 def hung(suite: Any, change: str) -> None:
     """A model that never ends its first call, after ``change``."""
     suite.write(BENCH)
-    suite.model("import os\n" + HUNG.format(change=change))
+    suite.engine(f"{NOTES}{change}\n    time.sleep(600)")
 
 
 def test_an_actor_that_hangs_is_killed(suite: Any) -> None:

@@ -1,6 +1,7 @@
 """--vdb-crowded: latency beside other workers"""
 
 from pytest_vdb.environment import cpu_count
+from tests.conftest import LEAN
 
 BENCH = "def test_speed(vdb):\n    assert vdb.latency.median < 100"
 # a pipeline that wants every core leaves none for a second worker
@@ -13,10 +14,10 @@ def pytest_vdb_models():
 """
 
 
-def test_refused_unless_asked_for(suite):
+def test_refused_unless_asked_for(suite, engine):
     suite.write(BENCH)
     (suite.root / "conftest.py").write_text(CONFTEST)
-    command = ["-p", "no:cacheprovider", "benchmarks", "--vdb-model=wide", "-n2"]
+    command = [*LEAN, "benchmarks", "--vdb-model=wide", "-n2"]
     result = suite.pytester.runpytest_inprocess(*command)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*Unmeasured: latency*2 workers share*--vdb-crowded*"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_vdb.models.clips import write_webp
+from tests.conftest import LEAN
 
 QUALITY = """
 def test_quality(vdb):
@@ -76,7 +77,7 @@ def test_workers_hand_their_videos_to_the_one_page(suite):
     frames = np.zeros((3, 32, 32, 3), np.uint8)
     write_webp(suite.root / "clips" / "a.webp", frames + 9, 8, lossless=True)
     (suite.root / "clips" / "prompts.jsonl").write_text('{"file": "a.webp", "prompt": "grey"}')
-    command = ["-pno:cacheprovider", "benchmarks", "--vdb-videos=clips", "--vdb-html=page", "-n2"]
+    command = [*LEAN, "benchmarks", "--vdb-videos=clips", "--vdb-html=page", "-n2"]
     suite.pytester.runpytest_subprocess(*command, timeout=120)
     films = [one["film"] for index in (0, 1) for one in detail(suite, index)["samples"]]
     assert len(films) == 2

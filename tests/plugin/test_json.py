@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.conftest import LEAN
+
 pytestmark = pytest.mark.usefixtures("engine")
 
 QUALITY = """
@@ -21,6 +23,8 @@ def test_the_contract(suite):
     run = suite.json()
     assert {"environment", "exit", "gate_edits", "schema", "tests", "timing"} <= set(run)
     assert run["gate_edits"] is None
+    assert run["flags"] == ["--vdb-model=model_under_test:build"]
+    assert run["gpu_seconds"] is None
     assert (run["schema"], run["exit"]) == (1, 0)
     assert run["timing"].pop("beside") == 0
     assert sorted(run["timing"]) == ["generate", "load", "metrics", "plugin"]
@@ -30,6 +34,7 @@ def test_the_contract(suite):
     quality = run["tests"][0]
     assert quality["nodeid"] == "benchmarks/test_bench.py::test_quality[model_under_test-build]"
     assert quality["outcome"] == "passed"
+    assert quality["memory_over_time"] is None  # an engine has no components to watch
     assert quality["model"]["location"] == "model_under_test:build"
     assert [p["text"] for p in quality["workload"]["prompts"]] == ["a red fox", "a blue boat"]
     (measurement,) = quality["measurements"]
@@ -61,7 +66,7 @@ def test_a_killed_run_leaves_its_earlier_results(suite, draw):
     draw(suite.root / "clips")
     end = "\ndef test_end():\n    import os\n    os._exit(9)\n"
     suite.write(QUALITY + QUALITY.replace("quality", "again") + end, "")
-    command = ["-p", "no:cacheprovider", "benchmarks", "--vdb-videos=clips", "--vdb-json=run.json"]
+    command = [*LEAN, "benchmarks", "--vdb-videos=clips", "--vdb-json=run.json"]
     suite.pytester.runpytest_subprocess(*command, timeout=60)
     lines = (suite.root / "run.json.partial").read_text().splitlines()
     assert [json.loads(line)["outcome"] for line in lines] == ["passed", "passed"]

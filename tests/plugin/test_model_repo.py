@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import LEAN
+
 EXAMPLE = Path(__file__).parents[2] / "examples/model-repo"
 WORKFLOW = yaml.safe_load((EXAMPLE / ".github/workflows/gate.yml").read_text())
 STEPS = {step.get("name"): step for step in WORKFLOW["jobs"]["gate"]["steps"]}
@@ -28,7 +30,7 @@ def sh(monkeypatch):
     folder = os.path.dirname(sys.executable)
     monkeypatch.setenv("PATH", folder, prepend=os.pathsep)
     monkeypatch.setenv("GITHUB_BASE_REF", "main")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:cacheprovider")
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(LEAN))
     monkeypatch.setenv("CI", "true")
 
     def run(script, where):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pytest_vdb.models.clips import write_webp
+from tests.conftest import LEAN
 from tests.plugin.conftest import Suite
 
 QUALITY = """
@@ -71,9 +72,7 @@ def clips(suite: Suite) -> Suite:
 
 
 def run(suite: Suite, *args: str) -> pytest.RunResult:
-    return suite.pytester.runpytest_inprocess(
-        "-p", "no:cacheprovider", "benchmarks", "--vdb-videos=clips", *args
-    )
+    return suite.pytester.runpytest_inprocess(*LEAN, "benchmarks", "--vdb-videos=clips", *args)
 
 
 def proven(suite: Suite) -> tuple[dict[str, Any], dict[str, Any]]:

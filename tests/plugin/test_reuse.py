@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_vdb.measure import identity
+from tests.conftest import LEAN
 
 ENGINE = """
 import os, time
@@ -93,7 +94,7 @@ class Repo:
     def run(self, *args: str) -> tuple[pytest.RunResult, dict[str, Any]]:
         """The result, and the tests' entries in the JSON by name."""
         result = self.pytester.runpytest_inprocess(
-            "-p", "no:cacheprovider", "--vdb-model=engine", "--vdb-json=run.json", *args
+            *LEAN, "--vdb-model=engine", "--vdb-json=run.json", *args
         )
         tests = json.loads((self.root / "run.json").read_text())["tests"]
         return result, {test["nodeid"].partition("::")[2].partition("[")[0]: test for test in tests}

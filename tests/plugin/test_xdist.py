@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from pytest_vdb.environment import cpu_count
+from tests.conftest import LEAN
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -117,7 +118,7 @@ def test_an_update_from_workers_is_written_once_and_says_how_many_there_were(sui
     speed = "def test_speed(vdb):\n    assert vdb.latency.median < 100\n"
     suite.write(BENCH + (speed if cpu_count() > 1 else ""))
     (suite.root / "conftest.py").write_text(MODELS)
-    command = ["-p", "no:cacheprovider", "benchmarks", "--vdb-model=m0", "--vdb-json=run.json"]
+    command = [*LEAN, "benchmarks", "--vdb-model=m0", "--vdb-json=run.json"]
     run, file = suite.pytester.runpytest_inprocess, suite.root / "run.json"
     run(*command, "-n2", "--vdb-update").assert_outcomes(
         passed=7 + bool(cpu_count() > 1), skipped=1
@@ -150,7 +151,7 @@ def test_a_pipeline_stays_on_one_worker_whatever_dist_says(suite):
     (suite.root / "conftest.py").write_text(MODELS)
     models = [f"--vdb-model=m{i}" for i in range(3)]
     result = suite.pytester.runpytest_inprocess(
-        *("-p", "no:cacheprovider", "benchmarks", "-n2", "--dist=loadgroup", "-rP", *models),
+        *(*LEAN, "benchmarks", "-n2", "--dist=loadgroup", "-rP", *models),
         "--vdb-json=run.json",
     )
     result.assert_outcomes(passed=6)
@@ -173,9 +174,7 @@ def test_a_worker_has_one_pipeline_in_memory_at_a_time(suite):
     found = {}
     for workers in ("-n0", "-n2"):
         log.unlink(missing_ok=True)
-        result = suite.pytester.runpytest_inprocess(
-            "-p", "no:cacheprovider", "benchmarks", workers, *models
-        )
+        result = suite.pytester.runpytest_inprocess(*LEAN, "benchmarks", workers, *models)
         result.assert_outcomes(passed=3)
         alive, most = Counter(), Counter()
         for line in log.read_text().splitlines():
@@ -194,7 +193,7 @@ def test_a_run_without_vdb_tests_is_xdists_own(suite):
         "def test(i):\n    print(f\"<{os.environ['PYTEST_XDIST_WORKER']}>\")\n"
     )
     result = suite.pytester.runpytest_inprocess(
-        "-p", "no:cacheprovider", "test_plain.py", "-n2", "--dist=loadfile", "-rP"
+        *LEAN, "test_plain.py", "-n2", "--dist=loadfile", "-rP"
     )
     result.assert_outcomes(passed=4)
     assert len(set(re.findall("<(gw.)>", result.stdout.str()))) == 1

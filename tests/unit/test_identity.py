@@ -63,6 +63,21 @@ def test_a_commit_of_the_same_files_is_the_same_code(repo: Path) -> None:
     assert identity.code_identity(repo) == before
 
 
+@pytest.mark.parametrize("committed", [True, False], ids=["clone", "without a commit"])
+def test_a_repository_in_an_ignored_folder_counts(repo: Path, committed: bool) -> None:
+    (repo / ".git" / "info" / "exclude").write_text("third_party\n")
+    clone = repo / "third_party" / "lib"
+    clone.mkdir(parents=True)
+    (clone / "lib.py").write_text("x = 1\n")
+    git(clone, "init", "--quiet")
+    if committed:
+        git(clone, "add", "-A")
+        git(clone, "commit", "--quiet", "-m", "lib")
+    before = identity.code_identity(repo)
+    (clone / "lib.py").write_text("x = 2\n")
+    assert identity.code_identity(repo) != before
+
+
 def test_variables_that_choose_kernels_count(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identity.code_identity(repo)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")

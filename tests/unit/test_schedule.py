@@ -126,6 +126,21 @@ def test_a_dead_workers_test_is_lost_once_and_its_others_go_on():
     assert schedule.idle
 
 
+def test_a_dead_workers_batch_stays_one():
+    """Its rest is one generation's: two workers would both make the videos."""
+    together = Batch(tuple((test, 10.0) for test in range(6)))
+    alone = Batch(((6, 10.0),))
+    schedule = Schedule([Group("a", (together, alone), load=0.1)], 3)
+    assert told(schedule.join("w0"))[0] == {"w0": (0, 1)}
+    assert schedule.lost("w0") == (0, [])
+    assert told(schedule.join("w1", "w2"))[0] == {"w1": (1, 2), "w2": (6,)}
+    assert told(schedule.done("w1", 1))[0] == {"w1": (3,)}
+    # the test that it was not told of in time goes back in front of what follows it
+    assert schedule.lost("w1")[0] == 2
+    assert schedule.again(2) == []
+    assert told(schedule.join("w3"))[0] == {"w3": (2, 3)}
+
+
 def test_what_a_dead_worker_left_waits_for_the_next_one():
     schedule = Schedule([pipeline("a", range(3))], 1)
     schedule.join("w0")

@@ -15,6 +15,7 @@ from pytest_vdb.records import Prompt
 from pytest_vdb.scenes import ATTRIBUTES, read, scenes
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
+import pages
 import shapes_study
 import shapes_variants
 
@@ -101,8 +102,11 @@ def test_the_error_counts_prompts_and_guessing_knows_the_most_frequent_value() -
     assert guesses["background"] == pytest.approx(6 / 23)
 
 
-def test_only_the_block_of_the_page_is_replaced() -> None:
-    page = "a\n<!-- study -->\n{}<!-- /study -->\nb\n"
-    assert shapes_study.replaced(page.format("old\n"), "new\n") == page.format("new\n")
-    with pytest.raises(SystemExit):
-        shapes_study.replaced("a\nb\n", "new\n")
+def test_only_the_block_of_the_page_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- study -->\nold\n<!-- /study -->\nb\n")
+    pages.write(page, "study", pages.table([["a", "b"], ["1", "2"]]))
+    table = "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    assert page.read_text() == f"a\n<!-- study -->\n{table}<!-- /study -->\nb\n"
+    with pytest.raises(SystemExit, match=r"page\.md: it needs one line <!-- other --> and one"):
+        pages.write(page, "other", "new\n")

@@ -6,23 +6,26 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pytest_vdb.measure.runner import Job, Tally
 from pytest_vdb.measure.samples import frames_sha256
 from pytest_vdb.measure.shared import ENTRY, VideoStore
 from pytest_vdb.names import digest
-from pytest_vdb.records import Prompt, Run, Sample, Workload
+from pytest_vdb.records import ModelSpec, Prompt, Run, Sample, Workload
 
 WORKLOAD = Workload((Prompt("cat", "a cat"), Prompt("dog", "a dog")), (0,), {})
 MADE = {"worker": "gw0", "at": "2026-01-01T00:00:00Z", "commit": "1a2b", "run": "r"}
 KEY, OTHER, THIRD = "a" * 64, "b" * 64, "c" * 64
 
 
-def make(folder: Path, seed: int = 0) -> Run:
-    """A run of `WORKLOAD` with files, latents, and costs that nobody else may have."""
+def make(folder: Path, seed: int = 0, sound: float = 0.5) -> Run:
+    """A run of `WORKLOAD` with files, latents, sound, and costs that nobody else may have."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for index, (prompt, number) in enumerate(WORKLOAD.jobs):
@@ -30,6 +33,7 @@ def make(folder: Path, seed: int = 0) -> Run:
         frames = random.integers(0, 255, (3, 8, 8, 3)).astype(np.uint8)
         np.save(folder / f"{index}-frames.npy", frames)
         np.save(folder / f"{index}-latent.npy", random.random((4, 2), np.float32))
+        np.save(folder / f"{index}-audio.npy", np.full((2, 9), sound, np.float32))
         samples.append(
             Sample(
                 prompt.id,
@@ -41,6 +45,8 @@ def make(folder: Path, seed: int = 0) -> Run:
                 latent_sha256="0" * 64,
                 fps=8.0,
                 nonfinite=1,
+                audio=str(folder / f"{index}-audio.npy"),
+                sampling_rate=16000,
                 wall=0.5,
                 cpu=0.4,
                 memory={"allocated": 7},
@@ -79,12 +85,24 @@ def test_what_is_found_is_the_same_video_and_none_of_its_costs(
         assert Path(ours.frames).parent == tmp_path / "mine"
         assert np.array_equal(np.load(ours.frames), np.load(theirs.frames))
         assert np.array_equal(np.load(str(ours.latent)), np.load(str(theirs.latent)))
+        assert np.array_equal(np.load(str(ours.audio)), np.load(str(theirs.audio)))
         same = ("key", "frames_sha256", "shape", "fps", "nonfinite", "latent_sha256")
+        assert ours.sampling_rate == theirs.sampling_rate
         assert all(getattr(ours, name) == getattr(theirs, name) for name in same)
         assert (ours.wall, ours.cpu, ours.steps) == (None, None, ())
         assert (ours.memory, ours.stages, ours.energy) == ({}, {}, {})
-    assert store.hashes(KEY) == [[s.frames_sha256, s.latent_sha256] for s in run.samples]
     assert told == []
+
+
+def test_what_differs_is_told_of_frames_and_of_sound(store: VideoStore, tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    assert store.differs(KEY, run) is None
+    store.keep(KEY, run, MADE)
+    assert store.differs(KEY, make(tmp_path / "again")) is False
+    assert store.differs(KEY, make(tmp_path / "frames", seed=1)) is True
+    assert store.differs(KEY, make(tmp_path / "sound", sound=0.25)) is True
+    silent = [replace(sample, audio=None, sampling_rate=None) for sample in run.samples]
+    assert store.differs(KEY, replace(run, samples=tuple(silent))) is True
 
 
 def test_the_first_entry_of_a_key_stays(store: VideoStore, tmp_path: Path) -> None:
@@ -190,17 +208,31 @@ def test_the_least_recently_used_goes_first(
     assert "more than --vdb-reuse-size allows" in told[-1]
 
 
+PHASES: tuple[dict[str, Any], ...] = (
+    {"event": "started"},
+    {"event": "loaded", "seconds": 1.0},
+    {"event": "code", "facts": {}},
+    {"event": "warm", "seconds": 1.0},
+    {"event": "served"},
+    {"event": "done", "throughput": None},
+)
+"""What a runner hears of a job, but for its videos."""
+
+
 def test_one_generates_and_the_other_waits_for_it(store: VideoStore, tmp_path: Path) -> None:
-    """Longer than `stall`, as long as videos are finished now and then."""
+    """Longer than `stall`, as long as something is heard now and then: no video has to be done."""
     order: list[str] = []
     inside = threading.Event()
+    job = Job(ModelSpec("ours", "factory", "ours:build"), WORKLOAD, str(tmp_path))
+    store.stall = 1.0
 
     def hold() -> None:
         with store.alone(KEY, lambda: None):
             inside.set()
-            for _ in range(6):
-                time.sleep(0.15)
-                store.alive(KEY)
+            tally = Tally(job, lambda done, total: store.alive(KEY))
+            for event in PHASES:
+                time.sleep(0.25)
+                tally(event)
             order.append("generated")
 
     thread = threading.Thread(target=hold)
@@ -214,7 +246,7 @@ def test_one_generates_and_the_other_waits_for_it(store: VideoStore, tmp_path: P
     assert waited == ["released"]
 
 
-def test_nobody_waits_for_who_finishes_nothing(store: VideoStore, told: list[str]) -> None:
+def test_nobody_waits_for_who_is_not_heard_of(store: VideoStore, told: list[str]) -> None:
     go, inside = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -230,7 +262,10 @@ def test_nobody_waits_for_who_finishes_nothing(store: VideoStore, told: list[str
         assert 0.3 < time.monotonic() - start < 5
     go.set()
     thread.join(10)
-    assert told == ["another worker has finished no video for 0 s, so this one generates by itself"]
+    assert told == [
+        "nothing was heard for 0 s of the worker that generates the same videos, so this one "
+        "generates by itself"
+    ]
 
 
 def test_a_folder_that_cannot_be_is_a_note(tmp_path: Path, told: list[str]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pages
+
 from pytest_vdb.errors import Unmeasured
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics" / "known-bad.md"
@@ -82,44 +84,24 @@ def tried(
 
 def table(family: Family, rows: Iterable[str]) -> str:
     head = ("metric", family.of, *(name.replace("_", " ") for name in family.faults))
-    return "\n".join([family.about, "", cells(head), cells(["---"] * len(head)), *rows, ""])
+    lines = [pages.line(head), pages.line(["---"] * len(head)), *rows]
+    return "\n".join([family.about, "", *lines, ""])
 
 
 def marked(
     metric: str, count: str, shares: Iterable[tuple[str, str]], claims: Sequence[str]
 ) -> str:
     told = (f"**{share}**" if fault in claims else share for fault, share in shares)
-    return cells([f"`{metric}`", count, *told])
-
-
-def cells(of: Sequence[str]) -> str:
-    return f"| {' | '.join(of)} |"
+    return pages.line([f"`{metric}`", count, *told])
 
 
 def kept(page: str, name: str, family: Family) -> dict[str, str]:
     """The rows that ``page`` has, by metric, with today's claims; those of other columns are out
     of date."""
-    _, _, block = page.partition(begin(name))
     rows = {}
-    for line in block.partition(end(name))[0].splitlines():
+    for line in pages.block(page, name).splitlines():
         first, *told = (cell.strip(" *`") for cell in line.strip("| ").split("|"))
         if first in family.claims and len(told) == len(family.faults) + 1:
             shares = zip(family.faults, told[1:], strict=True)
             rows[first] = marked(first, told[0], shares, family.claims[first])
     return rows
-
-
-def replaced(page: str, text: str, name: str) -> str:
-    """``page`` with ``text`` between its marks. Stops where it has not both, once."""
-    if page.count(begin(name)) != 1 or page.count(end(name)) != 1:
-        raise SystemExit(f"{PAGE} needs one line {begin(name)} and one {end(name)}")
-    head, _, rest = page.partition(begin(name))
-    return head + begin(name) + text + end(name) + rest.partition(end(name))[2]
-
-
-def begin(name: str) -> str:
-    return f"<!-- {name} -->\n"
-
-
-def end(name: str) -> str:
-    return f"<!-- /{name} -->\n"
