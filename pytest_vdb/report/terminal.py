@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.records import Json, Kind, Measurement, State, Verdict
-from pytest_vdb.report import again, attribution, beside, edits, proof, ranked, reused, rows
+from pytest_vdb.report import again, attribution, beside, edits, proof, ranked, reused, rows, sweeps
 from pytest_vdb.report.ranked import Ranked
 from pytest_vdb.units import plain, show
 
@@ -37,17 +37,17 @@ MOST = 5
 """Failing measurements that are told in words; all are in the table and in pytest's failures."""
 
 
-def write(reporter: Any, results: Results, arguments: Sequence[str] | None = None) -> None:
-    """Write the summary through pytest's own reporter, at its width and with its colours.
-
-    ``arguments`` are those of the command line that ran, if one did.
-    """
+def write(reporter: Any, results: Results) -> None:
+    """Write the summary through pytest's own reporter, at its width and with its colours."""
     found = _worst_first(results.tests)
     measured = [(row.test, row.measurement, row.verdict) for row in found]
     reporter.section("vdb")
-    if measured:
-        reporter.write(_table(measured, reporter._tw.fullwidth, reporter._tw.hasmarkup))
-    for line in _failing(found, arguments):
+    judged = [one for one in measured if not sweeps.told(one[0], one[2].state)]
+    if judged:
+        reporter.write(_table(judged, reporter._tw.fullwidth, reporter._tw.hasmarkup))
+    asked = results.session.settings.recommend
+    sweeps.write(reporter, results.sweeps, reporter._tw.fullwidth, asked)
+    for line in _failing(found, results.flags):
         reporter.line(plain(line), red=True)
     for note in _notes(measured):
         reporter.line(plain(note), yellow=True)
@@ -79,11 +79,17 @@ def write(reporter: Any, results: Results, arguments: Sequence[str] | None = Non
 
 
 def _worst_first(tests: Sequence[Mapping[str, Json]]) -> list[Ranked]:
-    """Every measurement, by its test: that of the worst one first, and in it the worst one."""
-    of = [sorted(ranked.rows_of(test), key=_order) for test in tests]
-    return [
-        row for found in sorted(filter(None, of), key=lambda of: _order(of[0])) for row in found
-    ]
+    """Every measurement, by its test: that of the worst one first, and in it the worst one.
+
+    A test that failed by its own assertion comes after those of the gate, and before the others.
+    """
+
+    def order(found: Sequence[Ranked]) -> tuple[bool, bool, tuple[bool, int, float]]:
+        worst = found[0]
+        return (not worst.fails, worst.test["outcome"] not in ("failed", "error"), _order(worst))
+
+    of = (sorted(ranked.rows_of(test), key=_order) for test in tests)
+    return [row for found in sorted(filter(None, of), key=order) for row in found]
 
 
 def _order(row: Ranked) -> tuple[bool, int, float]:
@@ -92,7 +98,7 @@ def _order(row: Ranked) -> tuple[bool, int, float]:
     return (fine, len(ranked.WORST) if row.bare else state, 0.0 if fine else size)
 
 
-def _failing(found: Sequence[Ranked], arguments: Sequence[str] | None) -> list[str]:
+def _failing(found: Sequence[Ranked], flags: Sequence[str]) -> list[str]:
     """What failed by the gate: how sure, what is behind it, and how to run it alone."""
     failing = sorted((row for row in found if row.fails), key=_order)
     lines = []
@@ -102,8 +108,7 @@ def _failing(found: Sequence[Ranked], arguments: Sequence[str] | None) -> list[s
         lines.append(f"{told} {sure[:1].upper()}{sure[1:]}.")
         if (behind := row.test.get("attribution")) and row.verdict.state is State.REGRESSION:
             lines.append(f"  {behind['text']}")
-        if arguments is not None:
-            lines.append(f"  {again.command(arguments, row.test['nodeid'])}")
+        lines.append(f"  {again.command(flags, row.test['nodeid'])}")
     if len(failing) > MOST:
         lines.append(f"and {len(failing) - MOST} more in the table")
     return lines
@@ -222,11 +227,18 @@ def _counts(results: Results, verdicts: list[Verdict]) -> str:
         for test in results.tests
     )
     expected = f"; {hidden} expected to fail (xfail)" if hidden else ""
-    return f"{len(verdicts)} measurements: {named or 'none'}{expected}"
+    return f"{_some(len(verdicts), 'measurement')}: {named or 'none'}{expected}"
+
+
+def _some(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _work(results: Results) -> str:
-    """How much ran: ``2 models, 96 videos on cuda, 5230 J``."""
+    """How much ran: ``2 models, 96 videos on cuda, 12.4 min of GPU time, 5230 J; overhead 0.1%``.
+
+    Overhead is this plugin's own work, as a share of everything that `_cost` lists.
+    """
     ran = {
         (test["model"]["name"], test["workload"]["hash"]): test["workload"]
         for test in results.tests
@@ -242,8 +254,18 @@ def _work(results: Results) -> str:
     }
     energy = f", {show(sum(joules.values()), 'J')}" if joules else ""
     where = results.session.settings.cluster or results.session.device
-    several = "s" * (models != 1)
-    return f"{models} model{several}, {videos} video{'s' * (videos != 1)} on {where}{energy}"
+    gpu = f", {duration(results.gpu_seconds)} of GPU time" if results.gpu_seconds else ""
+    overhead = results.seconds.get("plugin", 0.0) / (sum(results.seconds.values()) or 1.0)
+    ran_here = f"{_some(models, 'model')}, {_some(videos, 'video')} on {where}"
+    return f"{ran_here}{gpu}{energy}; overhead {overhead:.1%}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it: ``48.2 s``, ``12.4 min``, ``3.1 h``."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.1f} s"
 
 
 def _cost(results: Results) -> str:
