@@ -130,6 +130,7 @@ class Bench:
         with self.session.charged("metrics"):
             found = self._find_faults(run)
         self._faults = [*dict.fromkeys((*self._faults, *found))]
+        self.session.used(self.spec, run)
         return run
 
     def frames(self, sample: Sample) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pytest_vdb import prompts
+from pytest_vdb import prompts, swept
 from pytest_vdb.errors import BadSetting, nearest
 from pytest_vdb.models import load_options
 from pytest_vdb.options import Settings
@@ -26,6 +26,7 @@ def of_run(session: VdbSession) -> None:
     elif settings.actors is not None:
         raise BadSetting("--vdb-actors is a limit of --vdb-cluster: add that")
     of_test(session, settings)
+    swept.check(session)
     if settings.base is not None:
         from pytest_vdb.trial import base
 
@@ -51,6 +52,11 @@ def of_run(session: VdbSession) -> None:
 
         Durations.load(session.config)
     session.sharing.validate()
+    if settings.keep and (settings.json is None or settings.shard is not None):
+        raise BadSetting(
+            "--vdb-keep keeps videos beside the results of a whole run: add --vdb-json=PATH, and "
+            "leave out --vdb-shard"
+        )
     if "update_mode" in session.layers.cli and not settings.update:
         raise BadSetting("--vdb-update-mode says how to update; add --vdb-update")
     if not hasattr(session.config, "workerinput"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_vdb import (
     accept_command,
     baseline_command,
+    bundle_command,
     calibrate_command,
     doctor_command,
+    history_command,
     merge_command,
     push_command,
     report_command,
@@ -35,10 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.pytest = rest
     try:
-        return options.run(options) or 0
+        code: int = options.run(options) or 0
+        sys.stdout.flush()
     except VdbError as error:
         print(f"vdb: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who reads has read enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="make the reports of a kept run again")
     report_command.arguments(report)
     report.set_defaults(run=report_command.run)
+    bundle = commands.add_parser("bundle", help="make an archive of a run and what it was made of")
+    bundle_command.arguments(bundle)
+    bundle.set_defaults(run=bundle_command.bundle)
+    verify = commands.add_parser(
+        "verify", help="check such an archive, and run it again", allow_abbrev=False
+    )
+    bundle_command.verify_arguments(verify)
+    verify.set_defaults(run=bundle_command.verify, under_pytest=True)
+    history = commands.add_parser(
+        "history", help="list a model's measurements over stored sessions, and where they changed"
+    )
+    history_command.arguments(history)
+    history.set_defaults(run=history_command.run)
     diff = commands.add_parser("diff", help="compare two runs, baseline files or folders")
     baseline_command.diff_arguments(diff)
     diff.set_defaults(run=baseline_command.diff)

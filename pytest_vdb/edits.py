@@ -190,7 +190,7 @@ def _marked(content: bytes) -> set[int]:
     return {
         line
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("vdb")
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("vdb", "vdb_sweep"))
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
 

@@ -63,6 +63,10 @@ class BadRun(VdbError, ValueError):
     """The JSON of a run that cannot be read, or holds what no run of ours writes."""
 
 
+class BadBundle(VdbError, ValueError):
+    """An archive of ``vdb bundle`` that is none, was altered, or is not what it says."""
+
+
 class NoBase(VdbError, LookupError):
     """A base side that does not exist, cannot be made ready, or is the candidate itself."""
 

@@ -29,8 +29,15 @@ def vdb_model(request: pytest.FixtureRequest) -> ModelSpec:
     return spec
 
 
+@pytest.fixture(scope="session")
+def _vdb_point(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The point of a sweep at which a test runs, as a layer of settings; empty without a sweep."""
+    point: dict[str, Any] = getattr(request, "param", {})
+    return point
+
+
 @pytest.fixture
-def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec) -> Vdb:
+def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec, _vdb_point: dict[str, Any]) -> Vdb:
     """Measurements of the model on this test's workload, generated when first asked for."""
     from pytest_vdb import marker
     from pytest_vdb.plugin import SESSION, TEST

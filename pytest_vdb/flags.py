@@ -138,6 +138,16 @@ def _setting(text: str) -> dict[str, Any]:
     return {key: literal(value) for key, value in assignment(text).items()}
 
 
+def _sweep(text: str) -> dict[str, tuple[Any, ...]]:
+    ((key, said),) = assignment(text).items()
+    values = tuple(literal(value.strip()) for value in said.split(","))
+    if any(value == "" for value in values):
+        raise BadSetting(f"{text!r} has an empty value; write KEY=V1,V2")
+    if len({*map(repr, values)}) < len(values):
+        raise BadSetting(f"{text!r} names one value twice")
+    return {key: values}
+
+
 # --------------------------------------------------------------------- the table of options
 
 
@@ -330,6 +340,7 @@ OPTIONS = (
         share,
     ),
     Option("json", "write the results as JSON", "PATH"),
+    Option("keep", "keep beside --vdb-json what `vdb bundle` needs, such as videos", flag=True),
     Option("markdown", "write what a pull request shows, as Markdown", "PATH"),
     Option("report_url", "page of this run's files, which --vdb-markdown links to", "URL", url),
     Option(
@@ -339,8 +350,32 @@ OPTIONS = (
         choice("auto", "off"),
     ),
     Option("html", "write the results as a page with videos: a folder, of a new name", "PATH"),
+    Option("csv", "write the measurements as CSV, a row each", "PATH"),
+    Option("latex", "write the measurements as tables for a paper (booktabs)", "PATH"),
+    Option("openmetrics", "write the measurements as OpenMetrics text, for Prometheus", "PATH"),
+    Option("benchmark_json", "write the times as pytest-benchmark's JSON", "PATH"),
     Option(
         "shard", "run one part of the suite, such as 2/4; vdb merge owns the verdict", "I/N", shard
+    ),
+    Option(
+        "sweep",
+        "run every test at each of these values of a call argument or load option, over a "
+        "vdb_sweep marker; compared with no baseline (repeatable)",
+        "KEY=V1,V2",
+        _sweep,
+        many=True,
+    ),
+    Option(
+        "sweep_mode",
+        "of --vdb-sweep: grid (every combination) or one-at-a-time",
+        "MODE",
+        choice("grid", "one-at-a-time"),
+    ),
+    Option(
+        "recommend",
+        "limits such as clip_score>=28,latency<=2s: name the cheapest swept point that "
+        "certainly keeps them",
+        "LIMITS",
     ),
     Option("durations", "file of tests' seconds, to place them by; --vdb-update writes it", "PATH"),
     Option("reuse", "judge videos that an earlier run of the same code generated", flag=True),

@@ -26,6 +26,9 @@ CALL_ARGUMENTS = (
 Load options (``models.load_options``) may stand beside them.
 """
 
+POINT = "_vdb_point"
+"""The parameter that holds a test's point of a sweep, as a layer of settings."""
+
 
 def _prompts(value: Any) -> Any:
     if isinstance(value, str):
@@ -88,8 +91,13 @@ _MARKER_ARGUMENTS: Mapping[str, Any] = {
 
 
 def layers(node: pytest.Item | pytest.Collector) -> list[dict[str, Any]]:
-    """The markers of a test as layers of settings, farthest (module) first. Raises BadSetting."""
-    return [marker_layer(mark) for mark in reversed(list(node.iter_markers("vdb")))]
+    """The markers of a test as layers of settings, farthest (module) first. Raises BadSetting.
+
+    A point of a sweep comes last.
+    """
+    found = [marker_layer(mark) for mark in reversed(list(node.iter_markers("vdb")))]
+    point = getattr(getattr(node, "callspec", None), "params", {}).get(POINT)
+    return [*found, point] if point else found
 
 
 def marker_layer(mark: pytest.Mark) -> dict[str, Any]:

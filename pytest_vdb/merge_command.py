@@ -15,6 +15,7 @@ from pytest_vdb import under_pytest
 from pytest_vdb.baseline.shard import ENDED, FAILED, ShardRun, gather_media, read, together
 from pytest_vdb.errors import BadRun, BadSetting
 from pytest_vdb.records import Json
+from pytest_vdb.report import again
 from pytest_vdb.results import Results
 from pytest_vdb.units import plain
 
@@ -72,6 +73,8 @@ def _merge(shards: Sequence[ShardRun], session: VdbSession) -> int:
         gather_media(shard, session.scratch / "blobs")
     if session.settings.update:
         _keep_durations(results, shards, session)
+    if "html" in results.reports:
+        _take_videos(results, shards)
     code = exit_code(shard.run["exit"] for shard in shards)
     fine = results.finish(code)
     print(_page(results, shards, session), end="")
@@ -121,7 +124,25 @@ def _fill(results: Results, shards: Sequence[ShardRun]) -> None:
         edits=first.run["gate_edits"],
         started=min(datetime.fromisoformat(shard.shard["started"]) for shard in shards),
         commit=first.run["commit"],
+        flags=[*again.flags(first.run.get("flags", ()))],
+        gpu_seconds=sum(shard.run.get("gpu_seconds") or 0.0 for shard in shards),
     )
+
+
+def _take_videos(results: Results, shards: Sequence[ShardRun]) -> None:
+    """What the shards left for the page, beside their records."""
+    from pytest_vdb.report import kept
+
+    results.no_videos = (
+        "nobody left this test's videos: give the shards --vdb-html too, and bring the folder "
+        "vdb-shard-I-of-N.films along with each record"
+    )
+    for shard in shards:
+        if kept.part(shard.path).is_dir():
+            try:
+                results.shown |= kept.of_pages(shard.run["tests"], [kept.part(shard.path)])
+            except BadRun as error:
+                results.trouble.append(str(error))
 
 
 def _environment(found: Sequence[Mapping[str, Json]]) -> tuple[dict[str, Json], list[str]]:

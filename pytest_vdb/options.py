@@ -63,11 +63,19 @@ class Settings:
     prove_generate: bool = False
     prove_min: float | None = None
     json: str | None = None
+    keep: bool = False
     markdown: str | None = None
     report_url: str | None = None
     github: str = "auto"
     html: str | None = None
+    csv: str | None = None
+    latex: str | None = None
+    openmetrics: str | None = None
+    benchmark_json: str | None = None
     shard: tuple[int, int] | None = None
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    sweep_mode: str = "grid"
+    recommend: str | None = None
     durations: str | None = None
     reuse: bool = False
     reuse_folder: str | None = None
@@ -82,6 +90,8 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     call: Mapping[str, Any] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
+    swept: Mapping[str, Any] = field(default_factory=dict)
+    """Which point of a sweep this test is (`pytest_vdb.swept`); empty for all others."""
     overruled: tuple[str, ...] = ()
     """What a marker says that does not count, since policy is another commit's."""
 
@@ -181,6 +191,8 @@ class Layers:
         inconclusive comparison does stricter, and no looser.
         """
         found = Settings.merge(self.defaults, self.ini, *markers, self.cli)
+        if found.swept.get("explores"):
+            found = replace(found, gate="off", require=False)
         floor = self.session()
         if floor.baseline_ref is None:
             return found
@@ -192,6 +204,11 @@ class Layers:
         kept = {name: getattr(floor, name) for name in loose}
         return replace(found, **kept, overruled=tuple(f"{name}='warn'" for name in loose))
 
+
+SWEEP_MARKER = (
+    "vdb_sweep(num_inference_steps=[...], guidance_scale=[...], ..., mode='grid', call={}): run "
+    "the test at every combination of these values, or with mode='one-at-a-time' (docs/sweeps.md)"
+)
 
 MARKER = (
     "vdb(prompts='smoke', num_seeds=1, seeds=None, tolerance={}, timeout=None, call={}, "

@@ -16,6 +16,7 @@ from pytest_vdb import failures, fanout, hookspecs, options
 from pytest_vdb.errors import VdbError
 
 # Fixtures are found by name in the plugin's own namespace.
+from pytest_vdb.fixtures import _vdb_point as _vdb_point
 from pytest_vdb.fixtures import vdb as vdb
 from pytest_vdb.fixtures import vdb_baseline as vdb_baseline
 from pytest_vdb.fixtures import vdb_model as vdb_model
@@ -48,6 +49,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", options.MARKER)
+    config.addinivalue_line("markers", options.SWEEP_MARKER)
     try:
         layers = _layers(config)
     except VdbError as error:
@@ -136,22 +138,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = "vdb_model" in metafunc.fixturenames
     if not asked and metafunc.definition.get_closest_marker("vdb") is None:
         return
-    from pytest_vdb import checks, marker
+    from pytest_vdb import checks, marker, swept
 
     try:
         layers = marker.layers(metafunc.definition)
         if not asked:
             return  # the marker is checked all the same; a module's may cover plain tests
         session = _session(metafunc.config)
-        settings = session.layers.resolve(layers)
-        checks.of_test(session, settings)
-        specs = session.models
-        for spec in specs:
-            session.loaded_as(spec, settings)
+        checks.of_test(session, session.layers.resolve(layers))
+        swept.parametrize(metafunc, session)
     except VdbError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
-    ids = [spec.slug for spec in specs]
-    metafunc.parametrize("vdb_model", specs, ids=ids, indirect=True, scope="session")
 
 
 @pytest.hookimpl(trylast=True)
@@ -313,6 +310,7 @@ def _attach(
         "updates": updates,
         "trouble": trouble,
         "seconds": session.take_seconds(),
+        "gpu_seconds": session.take_gpu_seconds(),
         "group": marker.pipeline_key(item),
         "notes": session.sharing.take_notes(),
     }
@@ -385,7 +383,7 @@ class Controller:
             from pytest_vdb.report import terminal
 
             results = _results(self.config)
-            terminal.write(terminalreporter, results, self.config.invocation_params.args)
+            terminal.write(terminalreporter, results)
             for line in results.annotations():
                 terminalreporter.line(line)
 

@@ -22,6 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for name, writer in writers.WRITERS.items():
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=Path, metavar="PATH", dest=name, help=writer.help)
+    parser.add_argument(
+        "--videos",
+        type=Path,
+        metavar="FOLDER",
+        help="where --html takes its videos: the run's own page, or what --vdb-keep kept "
+        "(default: RUN.kept, if it is there)",
+    )
     parser.add_argument("--url", default="", help="as --vdb-report-url")
     parser.add_argument(
         "--claimed", action="store_true", help="say that the code under test wrote the run"
@@ -44,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         Path.cwd(),
         url(options.url) if options.url else github.run_url(os.environ),
         claimed=options.claimed,
+        shown=_videos(options, found) if "html" in targets else {},
     )
     trouble = writers.write(found, targets, context)
     if options.github:
@@ -53,6 +61,17 @@ def run(options: argparse.Namespace) -> int:
     for line in trouble:
         print(f"vdb report: {plain(line)}")
     return int(bool(trouble))
+
+
+def _videos(options: argparse.Namespace, run: dict[str, Json]) -> dict[str, Json]:
+    """What the page shows of each test beside its results. Raises BadRun."""
+    from pytest_vdb.report import kept
+
+    beside = options.run_json.with_name(f"{options.run_json.stem}.kept")
+    kept_here = not options.claimed and (beside / "media").is_dir()
+    if options.videos is None and not kept_here:
+        return {}  # nothing of a claimed run is decoded unasked
+    return kept.of(run, options.videos or beside)
 
 
 def read(path: Path) -> dict[str, Json]:

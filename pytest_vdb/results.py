@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vdb import keep
 from pytest_vdb.environment import facts, resolve_device
 from pytest_vdb.errors import BadSetting, VdbError
 from pytest_vdb.gitrepo import described
 from pytest_vdb.records import Environment, Json, Session, State
-from pytest_vdb.report import github, writers
+from pytest_vdb.report import again, github, writers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pytest_vdb.sharded import Sharded
 
 SCHEMA = 1
+DATE = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""Of a run and of the session that is stored of it, in UTC: it sorts by time."""
 OURS: Mapping[str, Json] = {"schema": SCHEMA, "tests": []}
 """What every file of ``--vdb-json`` has."""
 
@@ -36,6 +39,7 @@ class Results:
         self.tests: list[dict[str, Json]] = []
         self.shown: dict[str, dict[str, Json]] = {}
         """What ``--vdb-html`` shows beside the results, by node id (`pytest_vdb.shown`)."""
+        self.no_videos = ""
         # This machine's: a cluster's nodes are in the environments, and it may be out of reach.
         known = facts(resolve_device(session.settings.device))
         if session.settings.cluster is not None:
@@ -45,6 +49,8 @@ class Results:
         self.environment: dict[str, Json] = {"facts": known}
         self._updating = session.settings.update
         self.seconds = dict.fromkeys(session.seconds, 0.0)
+        self.gpu_seconds = 0.0
+        self.flags = [*again.flags(session.config.invocation_params.args)]
         self.started = datetime.now(UTC)
         self.written: list[str] = []
         self.trouble: list[str] = []  # what fails the run beside its tests: above all, lost writes
@@ -63,6 +69,8 @@ class Results:
                 check_ours(old)
                 old.unlink()
         writers.clear(self.reports)
+        if session.settings.keep and self._path is not None:
+            keep.clear(self._path)
 
     @cached_property
     def commit(self) -> str:
@@ -88,6 +96,15 @@ class Results:
         return by_model(self.tests)
 
     @property
+    def sweeps(self) -> list[dict[str, Json]]:
+        """What the points of each sweep say together (docs/sweeps.md)."""
+        if self.sharded is not None or not any("sweep" in test for test in self.tests):
+            return []
+        from pytest_vdb.sweeps.table import sweeps
+
+        return sweeps(self.tests, self.session.settings.recommend)
+
+    @property
     def not_updated(self) -> list[str]:
         """Tests whose measurements an update leaves out, since they did not pass."""
         failed = (t["nodeid"] for t in self.tests if t["outcome"] not in ("passed", "skipped"))
@@ -108,6 +125,7 @@ class Results:
         self._updates += [{"nodeid": nodeid, **update} for update in data["updates"]]
         for phase, seconds in data["seconds"].items():
             self.seconds[phase] += seconds
+        self.gpu_seconds += data.get("gpu_seconds", 0.0)
         self.trouble += data.get("trouble", ())
         self.notes += [note for note in data.get("notes", ()) if note not in self.notes]
         self._append(test)
@@ -137,14 +155,35 @@ class Results:
         return {
             "schema": SCHEMA,
             "exit": exit_code,
+            "started": self.started.strftime(DATE),
             "commit": self.commit,
+            "flags": self.flags,
             "environment": self.environment,
             "gate_edits": self.edits,
             "tests": self.tests,
             **({"prove": proof} if (proof := self.proof) else {}),
+            **({"sweeps": sweeps} if (sweeps := self.sweeps) else {}),
             "timing": {phase: round(seconds, 6) for phase, seconds in self.seconds.items()},
+            "gpu_seconds": round(self.gpu_seconds, 6) or None,
             **({"shard": shard.to_json(self, self._updates)} if (shard := self.sharded) else {}),
+            **self._kept,
         }
+
+    @property
+    def _kept(self) -> dict[str, Json]:
+        """What ``--vdb-keep`` says of the run."""
+        if not self.session.settings.keep or self.sharded is not None:
+            return {}
+        return {"kept": keep.of_run(self.session)}
+
+    def _keep(self) -> None:
+        """Bring beside the results what a bundle of this run needs."""
+        if not self.session.settings.keep or self._path is None:
+            return
+        try:
+            keep.write(self.tests, self._path, self.session)
+        except VdbError as error:
+            self.trouble.append(f"what vdb bundle needs was not kept: {error}")
 
     def finish(self, exit_code: int) -> bool:
         """Write baselines and results, call the report hook; False where a write failed.
@@ -161,6 +200,7 @@ class Results:
             from pytest_vdb.trial.prove import shortfalls
 
             self.trouble += shortfalls(self.proof, least)
+        self._keep()
         run = self.to_json(exit_code or int(bool(self.trouble)))
         self._write(run)
         self._report(run)
@@ -199,17 +239,24 @@ class Results:
             tuple(self.notes),
             session,
             shown=self.shown,
+            no_videos=self.no_videos,
         )
 
     def _hand_on(self, sharded: Sharded) -> None:
-        """Leave the media of this shard's updates beside its record, for ``vdb merge``."""
+        """Leave beside its record what ``vdb merge`` needs of this shard: the media of its
+        updates, and its part of the page."""
         from pytest_vdb.baseline.shard import keep_media
 
-        if self._path is not None:
-            try:
-                keep_media(self.session.scratch / "blobs", self._path, self._updates)
-            except (VdbError, OSError) as error:
-                self.trouble.append(f"media were not kept for vdb merge: {error}")
+        if self._path is None:
+            return
+        try:
+            keep_media(self.session.scratch / "blobs", self._path, self._updates)
+            if self.session.settings.html is not None:
+                from pytest_vdb.report import html, kept
+
+                html.write_part(self.to_json(0), kept.part(self._path), self.context)
+        except (VdbError, OSError) as error:
+            self.trouble.append(f"media were not kept for vdb merge: {error}")
 
     def take(
         self,
@@ -221,11 +268,14 @@ class Results:
         edits: dict[str, Json] | None,
         started: datetime,
         commit: str,
+        flags: list[str],
+        gpu_seconds: float,
     ) -> None:
         """What the shards of one run gathered, as if this process had."""
         self.tests, self._updates, self.environment = tests, updates, environment
         self.seconds = dict.fromkeys(self.seconds, 0.0) | seconds
         self.edits, self.started, self.commit = edits, started, commit
+        self.flags, self.gpu_seconds = flags, gpu_seconds
 
     def _update(self) -> None:
         if not self._updates:
@@ -234,7 +284,7 @@ class Results:
 
         settings = self.session.settings
         session = Session(
-            self.started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            self.started.strftime(DATE),
             self.commit,
             self.environment["facts"],
             self.session.standards.run_source,
@@ -285,6 +335,8 @@ def check_targets(session: VdbSession) -> None:
     writers.check(found)
     if "json" in found:
         check_target(found["json"])
+        if session.settings.keep:
+            keep.check(found["json"])
 
 
 def check_target(path: Path) -> None:

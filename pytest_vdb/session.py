@@ -25,7 +25,7 @@ from pytest_vdb.models import load_options
 from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Layers, Settings
-from pytest_vdb.records import FRAME_COUNTS, Environment, ModelSpec, Workload
+from pytest_vdb.records import FRAME_COUNTS, Environment, ModelSpec, Run, Workload
 from pytest_vdb.reuse import Sharing
 from pytest_vdb.standards import Standards
 from pytest_vdb.units import plain
@@ -49,6 +49,7 @@ class VdbSession:
         self.layers = layers
         self.settings = layers.session()
         self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.gpu_seconds = 0.0
         self._benches: dict[str, Bench] = {}
         self._runners: dict[str, Runner] = {}
         self.sharing = Sharing(self)
@@ -321,6 +322,8 @@ class VdbSession:
         """What runs, in one line."""
         s = self.settings
         names = ", ".join(spec.name for spec in self.models)
+        if s.sweep:
+            return plain(f"vdb: {names} on {self.device}; sweeping {', '.join(s.sweep)}: explores")
         doing = f"updating ({s.update_mode})" if s.update else f"gate {s.gate}, missing {s.missing}"
         where = self.standards.label
         on = f"cluster {s.cluster}" if s.cluster else self.device
@@ -341,6 +344,17 @@ class VdbSession:
     def take_seconds(self) -> dict[str, float]:
         """Seconds by phase since the last call: what a test's report carries."""
         taken, self.seconds = self.seconds, dict.fromkeys(PHASES, 0.0)
+        return taken
+
+    def used(self, spec: ModelSpec, run: Run) -> None:
+        """Count what the generations of ``run`` took of GPUs, of each that the model has."""
+        if self.device_of(spec).partition(":")[0] == "cuda":
+            walls = [run.first_call, *(sample.wall for sample in run.samples)]
+            self.gpu_seconds += spec.devices * sum(filter(None, walls))
+
+    def take_gpu_seconds(self) -> float:
+        """As `take_seconds`."""
+        taken, self.gpu_seconds = self.gpu_seconds, 0.0
         return taken
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ POLICY = frozenset(
         *("tolerance", "guard_m", "gate", "missing", "inconclusive", "require", "sessions"),
         *("baselines", "store", "accepted", "honour_accepted", "update", "update_mode"),
         *("base", "base_setup", "budget", "ab_processes", "ab_steps"),
-        *("pool", "crowded", "run_source", "prove", "prove_min"),
+        *("pool", "crowded", "run_source", "prove", "prove_min", "sweep", "sweep_mode"),
         *("reuse", "reuse_folder", "reuse_size"),
     }
 )

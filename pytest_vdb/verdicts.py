@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from pytest_vdb import keep, swept
 from pytest_vdb.baseline.identity import PERFORMANCE, Step, test_name
 from pytest_vdb.baseline.yardstick import Yardstick
 from pytest_vdb.bench import Bench
@@ -107,6 +108,8 @@ class TestRun:
 
     def _verdict(self, measurement: Measurement) -> Verdict:
         vdb = self.vdb
+        if self.settings.swept.get("explores"):
+            return swept.verdict(measurement)
         if self.settings.gate == "off" and not measurement.missing:
             n = len(measurement.values)
             return Verdict(State.NOT_APPLICABLE, "nothing is compared under --vdb-gate off", n=n)
@@ -274,11 +277,20 @@ class TestRun:
                 for row in self.rows
             ],
             "attribution": self.attribution.to_json() if self.attribution else None,
+            "memory_over_time": self._memory,
             **({"reused": made} if (made := self.vdb.made) else {}),
             **({"overruled": [*over]} if (over := self.settings.overruled) else {}),
+            **swept.told(self.vdb, self.settings),
             **({} if self.proof is None else {"prove": self.proof}),
             **self._shown,
+            **({"kept": keep.of_test(self)} if self.settings.keep else {}),
         }
+
+    @property
+    def _memory(self) -> Json:
+        """Of what this process generated: a cost is never another's."""
+        run = self.vdb._bench._run
+        return run.timeline.to_json() if run is not None and run.timeline is not None else None
 
     @property
     def _shown(self) -> dict[str, Json]:

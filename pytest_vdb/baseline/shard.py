@@ -93,6 +93,9 @@ def _check(run: dict[str, Json], shard: dict[str, Json]) -> None:
     for phase, seconds in run["timing"].items():
         check_name(phase, "timing")
         check_number(seconds, f"timing: {phase}")
+    for flag in run.get("flags", ()):
+        check_name(flag, "flags")
+    check_number(run.get("gpu_seconds") or 0.0, "gpu_seconds")
     for name, facts in run["environment"].items():
         _texts(facts, f"environment: {name}")
     _check_tests(run, shard)

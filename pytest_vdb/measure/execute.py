@@ -18,10 +18,11 @@ from pytest_vdb.errors import BadSetting, Unmeasured
 from pytest_vdb.measure.blame import blame_model
 from pytest_vdb.measure.clock import synchronize, timed
 from pytest_vdb.measure.energy import Meters, meters_for
-from pytest_vdb.measure.memory import cpu_allocator_peaks
+from pytest_vdb.measure.memory import Profile, cpu_allocator_profile
 from pytest_vdb.measure.runner import Job, name_phase
 from pytest_vdb.measure.samples import Done, reported, unkept_sample, write_sample
 from pytest_vdb.measure.stages import StageClock
+from pytest_vdb.measure.timeline import ALLOCATED, Sampler, sizes, timeline
 from pytest_vdb.measure.trace import Tracer, conditions
 from pytest_vdb.models.open import needs_diffusers, open_source
 from pytest_vdb.models.sources import SERVE, Output, Source, provides
@@ -214,8 +215,8 @@ class Generation:
         }
 
     def traced(self) -> dict[str, Json]:
-        """One untimed generation: what left each component, and the CPU allocator's peaks; the
-        event that tells them.
+        """One untimed generation: what left each component, the CPU allocator's peaks, and memory
+        over time; the event that tells them.
 
         The peaks are None on another device, and where the profile failed.
         """
@@ -223,21 +224,37 @@ class Generation:
         phase = name_phase("the traced generation", prompt, seed)
         busy = conditions(self.job.device)
         tracer = Tracer(self.source.pipeline)  # type: ignore[attr-defined]
+        sampler = Sampler(sizes(self.job.device))
 
         def generate() -> None:
-            with blame_model(self.job, phase), tracer:
+            with blame_model(self.job, phase), tracer, sampler:
                 self.source.generate(prompt, seed, self.job.workload.call)
 
-        peak: int | None = None
-        stages: dict[str, int] = {}
-        if self.job.device.partition(":")[0] != "cpu":
-            generate()
-        else:
+        found = self._profiled(generate)
+        sample = sample_key(prompt.id, seed)
+        trace = replace(tracer.trace(sample), conditions=busy)
+        held = {ALLOCATED: found.held, **sampler.held} if found.held else sampler.held
+        memory = timeline(sample, held, found.spans, found.seconds or sampler.seconds)
+        return {
+            "event": "traced",
+            "cpu_peak": found.peak,
+            "cpu_stages": found.stages,
+            "trace": trace.to_json(),
+            "timeline": memory and memory.to_json(),
+        }
+
+    def _profiled(self, generate: Callable[[], None]) -> Profile:
+        """What torch's CPU allocator did meanwhile; on another device when each stage ran alone."""
+        if self.job.device.partition(":")[0] == "cpu":
             with suppress(Unmeasured):
-                peak, stages = cpu_allocator_peaks(generate, self.clock)
-        trace = replace(tracer.trace(sample_key(prompt.id, seed)), conditions=busy)
-        told = {"cpu_peak": peak, "cpu_stages": stages, "trace": trace.to_json()}
-        return {"event": "traced", **told}
+                return cpu_allocator_profile(generate, self.clock)
+            return Profile(None, {})
+        assert self.clock is not None  # or there would be nothing to trace
+        marks: list[float] = []
+        with self.clock.traced(lambda: marks.append(time.perf_counter())) as stages:
+            generate()
+        spans = [(at - marks[0], stage) for at, stage in zip(marks, stages, strict=False)]
+        return Profile(None, {}, [], spans, marks[-1] - marks[0])
 
 
 def _concurrently(job: Job, source: Any, emit: Emit) -> float:

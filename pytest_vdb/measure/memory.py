@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_vdb.errors import Unmeasured
@@ -65,6 +66,32 @@ def cpu_allocator_peaks(
 ) -> tuple[int, dict[str, int]]:
     """`cpu_allocator_peak` of ``call()``, and its peak during each stage that ``clock`` sees.
 
+    Raises Unmeasured as `cpu_allocator_profile` does.
+    """
+    found = cpu_allocator_profile(call, clock)
+    return found.peak or 0, found.stages
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What torch's CPU allocator did: its peaks in bytes, None where unknown, and how it came to
+    them.
+
+    ``held`` are (seconds, bytes) at every change, counted from the call's beginning as the clock
+    saw it, ``spans`` when each stage began, ``seconds`` when the last one ended. The three are
+    empty without a clock.
+    """
+
+    peak: int | None
+    stages: dict[str, int]
+    held: list[tuple[float, int]] = field(default_factory=list)
+    spans: list[tuple[float, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def cpu_allocator_profile(call: Callable[[], object], clock: StageClock | None = None) -> Profile:
+    """What torch's CPU allocator did during ``call()``.
+
     A stage's peak is the most that was held while it ran, which includes what earlier stages left:
     the largest of them is the whole call's. Without a clock there are no stages. The clock must
     not be running; its own ``stages`` are empty afterwards. Raises Unmeasured where the profile
@@ -93,7 +120,8 @@ def cpu_allocator_peaks(
             f"torch's profile holds {marks} of {len(stages) + 1} changes of stage, so the memory "
             "of the stages is not known; run the workload with fewer steps"
         )
-    return _peaks(sorted(changes, key=lambda change: change[0]), stages)
+    changes.sort(key=lambda change: change[0])
+    return _profile(changes, stages)
 
 
 MARK = "vdb:mark"
@@ -111,23 +139,29 @@ def profiler_mark() -> Callable[[], None]:
     return mark
 
 
-def _peaks(
-    changes: Iterable[tuple[int, int | None]], stages: Sequence[str]
-) -> tuple[int, dict[str, int]]:
-    """The highest running sum of ``changes``, and that of each stage.
+def _profile(changes: Iterable[tuple[int, int | None]], stages: Sequence[str]) -> Profile:
+    """The highest running sum of ``changes``, that of each stage, and the sums by time.
 
     None among them begins the next of ``stages``, and once more ends the last one.
     """
     held = peak = 0
     by_stage: dict[str, int] = {}
     left = iter(stages)
-    stage = None
-    for _, change in changes:
+    stage, start, seconds = None, None, 0.0
+    sums: list[tuple[float, int]] = []
+    spans: list[tuple[float, str]] = []
+    for when, change in changes:
         if change is None:
+            start = when if start is None else start
+            seconds = (when - start) / 1e9
             stage = next(left, None)
+            if stage is not None:
+                spans.append((seconds, stage))
         else:
             held += change
             peak = max(peak, held)
         if stage is not None:
             by_stage[stage] = max(held, by_stage.get(stage, held))
-    return peak, by_stage
+        if start is not None:
+            sums.append(((when - start) / 1e9, held))
+    return Profile(peak, by_stage, sums, spans, seconds)

@@ -62,15 +62,16 @@ class StageClock:
         self.memory = self._peaks.bytes if self._peaks else {}
 
     @contextmanager
-    def traced(self) -> Iterator[list[str]]:
-        """Instead of timing the block, mark it in the torch profile that is being recorded.
+    def traced(self, mark: Callable[[], object] | None = None) -> Iterator[list[str]]:
+        """Instead of timing the block, mark it: in the torch profile that is being recorded.
 
         The profile then holds an event `memory.MARK` at the beginning, at every change of stage and
         at the end; the list that the block gets holds afterwards the stages between them in order.
-        The clock's own block does nothing inside this one.
+        A ``mark`` is called at these moments instead. The clock's own block does nothing inside
+        this one.
         """
         resolved: list[str] = []
-        self._start(profiler_mark(), None)
+        self._start(mark or profiler_mark(), None)
         self._traced = failed = True
         try:
             yield resolved

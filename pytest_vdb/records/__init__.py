@@ -28,5 +28,6 @@ from pytest_vdb.records.measured import Missing as Missing
 from pytest_vdb.records.measured import Provenance as Provenance
 from pytest_vdb.records.measured import Run as Run
 from pytest_vdb.records.measured import Sample as Sample
+from pytest_vdb.records.measured import Timeline as Timeline
 from pytest_vdb.records.measured import Value as Value
 from pytest_vdb.records.measured import sample_key as sample_key

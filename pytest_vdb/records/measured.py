@@ -68,6 +68,31 @@ class Sample(Record):
 
 
 @dataclass(frozen=True)
+class Timeline(Record):
+    """Memory during the traced generation of ``sample``, which took ``seconds``.
+
+    ``bytes`` holds, by name, the most that was held during each of equally long slices of it:
+    ``allocated`` (by torch's allocator; on a CPU beyond what it held before), ``reserved`` (by it,
+    of a GPU), ``device`` (of the whole GPU, by whoever uses it), ``resident`` (of the process).
+    ``stages``: when each began, in seconds.
+    """
+
+    sample: str
+    seconds: float
+    bytes: dict[str, tuple[int, ...]]
+    stages: tuple[tuple[float, str], ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Self:
+        return cls(
+            data["sample"],
+            data["seconds"],
+            {name: tuple(sizes) for name, sizes in data["bytes"].items()},
+            tuple((begin, stage) for begin, stage in data["stages"]),
+        )
+
+
+@dataclass(frozen=True)
 class Run(Record):
     """What a runner gives back for one workload: samples and the times around them (seconds).
 
@@ -77,7 +102,8 @@ class Run(Record):
     ``hooked`` says that stages and memory were measured here and are not the model's own word.
     ``idle_power`` holds watts by meter, measured at rest before the warm-up. ``throughput`` is
     videos a second over all samples, at the number of concurrent requests that the options name.
-    ``trace`` is that of the traced generation; None where there are no components to watch.
+    ``trace`` is that of the traced generation, and ``timeline`` its memory; None where there are no
+    components to watch.
     """
 
     samples: tuple[Sample, ...]
@@ -91,6 +117,7 @@ class Run(Record):
     throughput: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
     trace: Trace | None = None
+    timeline: Timeline | None = None
 
 
 REPORTED = "reported"

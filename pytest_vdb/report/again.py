@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_vdb.flags import OPTIONS
 from pytest_vdb.places import public
+from pytest_vdb.records import Json
+from pytest_vdb.report.writers import WRITERS
 
-WRITES = {"json", "html", "markdown", "report_url", "update", "update_mode", "durations", "shard"}
+WRITES = {*WRITERS, "json", "keep", "report_url", "update", "update_mode", "durations", "shard"}
 """What says where a run writes, or which part of it runs: no part of running one test again."""
 
 COMMANDS = {"serve", "base_setup"}
@@ -21,10 +23,22 @@ def command(arguments: Sequence[str], nodeid: str) -> str:
     Run it in pytest's root folder, where node ids start. What may be a secret is left out: user,
     password and query of a URL, and commands of a server and of the base's setup (``...``).
     """
-    return shlex.join(["pytest", nodeid, *_flags(arguments)])
+    return shlex.join(["pytest", nodeid, *flags(arguments)])
 
 
-def _flags(arguments: Sequence[str]) -> Iterator[str]:
+def of(run: Mapping[str, Json], nodeid: str) -> str:
+    """`command` of a test of ``run`` (docs/json.md); empty where that does not know its flags.
+
+    The run may come from anybody: a node id that is an option is no test.
+    """
+    given = run.get("flags")
+    if not isinstance(given, list) or nodeid.startswith("-"):
+        return ""
+    return command(given, nodeid) if all(isinstance(one, str) for one in given) else ""
+
+
+def flags(arguments: Sequence[str]) -> Iterator[str]:
+    """Those of the plugin that decide what runs, without what may be a secret. Idempotent."""
     left = iter(arguments)
     known = {"--" + option.dest.replace("_", "-"): option for option in OPTIONS}
     known |= {f"--vdb-{option.alias}": option for option in OPTIONS if option.alias}

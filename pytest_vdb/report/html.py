@@ -11,15 +11,15 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vdb.errors import BadSetting, BaselineWriteError
-from pytest_vdb.records import Json
-from pytest_vdb.report import beside, edits, overview, ranked
+from pytest_vdb.records import Json, Timeline
+from pytest_vdb.report import again, beside, changes, edits, overview, ranked, sweeps
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 MARK = "<!doctype html>\n<!-- pytest-vdb page -->\n"
 """How every page of ours begins; a folder without it is left alone."""
 HERE = Path(__file__).with_name("page")
-ASSETS = ("page.css", "page.js", "player.js", "plots.js")
+ASSETS = ("page.css", "page.js", "player.js", "plots.js", "sweeps.js")
 PARTS = {"index.html", "data", "media", "assets"}
 NEEDS = ("jinja2", "plotly")
 AT_ONCE = min(8, os.cpu_count() or 1)
 """Videos that are encoded at a time."""
 NO_VIDEOS = (
-    "this page was made from the results alone: videos, stages and history are shown on the page "
-    "that --vdb-html writes at the end of the run"
+    "this page was made from the results alone. Videos, stages and history are on the page that "
+    "--vdb-html wrote at the end of the run: --videos=THAT_PAGE takes them from there, or the "
+    "videos alone from a run with --vdb-keep"
 )
 
 
@@ -71,11 +72,26 @@ def write(run: dict[str, Json], target: Path, context: Context) -> None:
     Raises BadSetting as `check`, and BaselineWriteError with the operating system's reason.
     """
     check(target)
+    _whole(target, lambda draft: _fill(draft, run, context))
+
+
+def write_part(run: dict[str, Json], target: Path, context: Context) -> None:
+    """Write what the page of a run in shards needs of this one's: `report.kept` reads it.
+
+    Raises BadSetting for a folder of another, and as `write`.
+    """
+    others = {path.name for path in target.iterdir()} - PARTS if target.is_dir() else set()
+    if target.is_symlink() or target.is_file() or others:
+        raise BadSetting(f"--vdb-html: {target} is none of ours, so it is left alone; remove it")
+    _whole(target, lambda draft: _fill_tests(draft, run, context))
+
+
+def _whole(target: Path, fill: Callable[[Path], None]) -> None:
     draft = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        _fill(draft, run, context)
+        fill(draft)
         draft.chmod(0o755)
         if target.is_dir():
             shutil.rmtree(target)
@@ -107,26 +123,32 @@ def _ours(target: Path) -> bool:
 
 
 def _fill(folder: Path, run: dict[str, Json], context: Context) -> None:
-    from pytest_vdb.report.films import Films
-
-    for name in ("data", "media", "assets"):
-        (folder / name).mkdir()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        films = Films(folder / "media", context.session, pool)
-        for index, test in enumerate(run["tests"]):
-            shown = context.shown.get(test["nodeid"], {})
-            detail = {**_detail(run, test, shown), "samples": [*films.of(shown)]}
-            # A script and no JSON file: a page on disk may load the one, and not the other.
-            text = f"vdbTake({index}, {_json(clean(detail))});\n"
-            (folder / "data" / f"{index}.js").write_text(text, encoding="utf-8")
+    _fill_tests(folder, run, context)
+    (folder / "assets").mkdir()
     for name in ASSETS:
         shutil.copyfile(HERE / name, folder / "assets" / name)
     shutil.copyfile(_plotly(), folder / "assets" / "plotly.min.js")
     (folder / "index.html").write_text(_index(run, context), encoding="utf-8")
 
 
+def _fill_tests(folder: Path, run: dict[str, Json], context: Context) -> None:
+    """What is read when a test is opened, and its videos."""
+    from pytest_vdb.report.films import Films
+
+    for name in ("data", "media"):
+        (folder / name).mkdir()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        films = Films(folder / "media", context.session, pool)
+        for index, test in enumerate(run["tests"]):
+            shown = context.shown.get(test["nodeid"], {})
+            detail = {**_detail(run, test, shown, context.no_videos), "samples": [*films.of(shown)]}
+            # A script and no JSON file: a page on disk may load the one, and not the other.
+            text = f"vdbTake({index}, {_json(clean(detail))});\n"
+            (folder / "data" / f"{index}.js").write_text(text, encoding="utf-8")
+
+
 def _detail(
-    run: Mapping[str, Json], test: Mapping[str, Json], shown: Mapping[str, Json]
+    run: Mapping[str, Json], test: Mapping[str, Json], shown: Mapping[str, Json], no_videos: str
 ) -> dict[str, Json]:
     """Everything of one test that its part of the page shows, but for its samples."""
     history = shown.get("history", {})
@@ -134,15 +156,29 @@ def _detail(
     return {
         **{name: test.get(name) for name in ("nodeid", "outcome", "model", "workload")},
         "measurements": [
-            {**measured, "history": history.get(measured["name"], [])}
+            {**measured, "history": changes.marked(history.get(measured["name"], []))}
             for measured in test["measurements"]
         ],
         "said": "\n".join(filter(None, _said(test))),
         "beside": beside.lines([test]),
         "reference": references["label"] or "no baseline",
         "facts": {"ours": run["environment"]["facts"], "theirs": shown.get("baseline", {})},
-        "why": shown.get("why", "") if shown else NO_VIDEOS,
+        "why": shown.get("why", "") if shown else no_videos or NO_VIDEOS,
+        "over_time": _over_time(test),
+        "alone": again.of(run, test["nodeid"]),
     }
+
+
+def _over_time(test: Mapping[str, Json]) -> Json:
+    """Memory over time, where it is what a run of ours writes."""
+    try:
+        found = Timeline.from_json(test["memory_over_time"])
+        numbers = [found.seconds, *(begin for begin, _ in found.stages)]
+        numbers += [size for sizes in found.bytes.values() for size in sizes]
+        fine = all(type(one) in (int, float) for one in numbers) and all(found.bytes.values())
+        return clean(found.to_json()) if fine and found.bytes and found.seconds > 0 else None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
 
 
 def _said(test: Mapping[str, Json]) -> Iterator[str]:
@@ -171,9 +207,13 @@ def _index(run: dict[str, Json], context: Context) -> str:
     )
     states = Counter(entry["state"] for entry in entries)
     return MARK + environment.get_template("page.html").render(
-        run=clean({k: v for k, v in run.items() if k != "tests"}),
+        run=clean({k: v for k, v in run.items() if k not in ("tests", "sweeps")}),
         verdict=overview.verdict_of(run),
-        overview={"tests": clean(tests), "rows": entries},
+        overview={
+            "tests": clean(tests),
+            "rows": entries,
+            "sweeps": clean(sweeps.shown(run.get("sweeps", []))),
+        },
         worst=[
             entry
             for entry in entries

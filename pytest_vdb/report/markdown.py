@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vdb.baseline.store import write_atomically
 from pytest_vdb.records import Json, Kind, State
-from pytest_vdb.report import attribution, beside, edits, reused, rows
+from pytest_vdb.report import again, attribution, beside, edits, reused, rows, sweeps
 from pytest_vdb.report.gfm import Section, block, code, details, fitted, row
 from pytest_vdb.report.ranked import Ranked, ranked, rows_of, sure
 from pytest_vdb.units import show
@@ -76,7 +76,10 @@ def markdown(run: dict[str, Json], context: Context, limit: int = LIMIT) -> str:
         ),
         *_blocks(1, "lines of trouble", list(context.trouble), "**Trouble of the run itself:**"),
         _table(changed),
-        Section(5, "failed tests", [_failure(test) for test in failed]),
+        *sweeps.sections(run.get("sweeps", []), 3),
+        Section(
+            5, "failed tests", [_failure(test, again.of(run, test["nodeid"])) for test in failed]
+        ),
         *_blocks(7, "reviewed measurements", _reviewed(found), "Passed by a person's word:"),
         *_blocks(
             6,
@@ -242,8 +245,8 @@ def _name(one: Ranked) -> str:
     return nodeid.partition("::")[2] or nodeid
 
 
-def _failure(test: Mapping[str, Json]) -> str:
-    """Why a test failed, with every word of its verdicts."""
+def _failure(test: Mapping[str, Json], command: str) -> str:
+    """Why a test failed, with every word of its verdicts, and the command that runs it alone."""
     lines: list[str] = []
     if failure := test.get("failure"):
         where = f"{failure['file']}:{failure['line']:d}: " if failure["file"] else ""
@@ -256,7 +259,9 @@ def _failure(test: Mapping[str, Json]) -> str:
                 lines += _worst_sample(one, test)
     if found := test.get("attribution"):
         lines += ["", *textwrap.wrap(found["text"], 100)]
-    return details("❌ why", test["nodeid"], block(lines[not lines[:1] or not lines[0] :]))
+    told = block(lines[not lines[:1] or not lines[0] :])
+    alone = f"\n\nIt alone:\n\n{block([command])}" if command else ""
+    return details("❌ why", test["nodeid"], told + alone)
 
 
 def _worst_sample(one: Ranked, test: Mapping[str, Json]) -> list[str]:

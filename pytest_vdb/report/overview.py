@@ -93,7 +93,8 @@ def _badness(row: Mapping[str, Json]) -> tuple[float, ...]:
     over = row["bar"]["over"] if row["bar"] else 0.0
     return (
         RANK[row["consequence"]],
-        -1 if row["state"] == FAILED else ranked.WORST.index(State(row["state"])),
+        # a test's own failure comes after what got worse, which may be why
+        0.5 if row["state"] == FAILED else ranked.WORST.index(State(row["state"])),
         -over,
         row["test"],
     )

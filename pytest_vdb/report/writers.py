@@ -38,7 +38,9 @@ class Context:
     session: VdbSession | None = None
     claimed: bool = False
     shown: Mapping[str, dict[str, Json]] = field(default_factory=dict)
-    """Videos, stages and stored sessions by node id (`pytest_vdb.shown`); empty of a kept run."""
+    """Videos, stages and stored sessions by node id (`pytest_vdb.shown`, `report.kept`)."""
+    no_videos: str = ""
+    """What a page says in place of those of a test that has none."""
 
 
 Write = Callable[[dict[str, Json], Path, Context], None]
@@ -66,6 +68,22 @@ WRITERS: Mapping[str, Writer] = {
         "pytest_vdb.report.markdown:write",
         "what a pull request shows, as GitHub-flavoured Markdown",
         begins="<!-- pytest-vdb",
+    ),
+    "csv": Writer(
+        "pytest_vdb.report.csv_table:write",
+        "the measurements as CSV",
+        begins='"nodeid","outcome","model","workload",',
+    ),
+    "latex": Writer("pytest_vdb.report.latex:write", "tables for a paper", begins="% pytest-vdb 1"),
+    "openmetrics": Writer(
+        "pytest_vdb.report.openmetrics:write",
+        "the measurements as text for Prometheus",
+        begins="# TYPE vdb_",
+    ),
+    "benchmark_json": Writer(
+        "pytest_vdb.report.benchmark_json:write",
+        "the times as pytest-benchmark's JSON",
+        begins='{\n "vdb": ',
     ),
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from pytest_vdb.models.clips import write_webp
+from tests.conftest import LEAN
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FRAMES = 12
@@ -60,7 +61,7 @@ def record(folder: Path, *, changed: bool) -> None:
 
 
 def run(root: Path, *args: str, **environment: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks", *args]
+    command = [sys.executable, "-m", "pytest", "-q", *LEAN, "benchmarks", *args]
     kept = {k: v for k, v in os.environ.items() if k not in ("CI", "PYTEST_ADDOPTS")}
     done = subprocess.run(
         [*command, "--vdb-videos=clips"],

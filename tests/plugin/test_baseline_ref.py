@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from pytest_vdb.cli import main
+from tests.conftest import LEAN
 
 BENCH = """
 import pytest
@@ -42,7 +43,7 @@ class Repo:
 
     def run(self, *args, ref="main", how="runpytest_inprocess"):
         flags = [f"--vdb-baseline-ref={ref}"] if ref else []
-        command = ["-p", "no:cacheprovider", "benchmarks", "--vdb-videos=clips", *flags, *args]
+        command = [*LEAN, "benchmarks", "--vdb-videos=clips", *flags, *args]
         return getattr(self.pytester, how)(*command, "--vdb-json=run.json")
 
     def store(self, *args):
@@ -133,6 +134,13 @@ def test_policy_is_the_base_branchs(repo, path, text):
     result.stdout.fnmatch_lines([f"  configuration {path} *"])
     # The command's own word holds: the workflow gave it.
     assert repo.run("--vdb-tolerance=temporal_flickering=90%").ret == 0
+
+
+def test_a_sweep_that_the_change_asks_for_lifts_no_gate(repo):
+    repo.draw(repo.root / "clips", noise=3.0)
+    repo.edit("pytest.ini", f"{INI}vdb_sweep = num_inference_steps=2,4\n")
+    assert repo.run().ret == 1
+    assert repo.states["temporal_flickering"] == "REGRESSION"
 
 
 def test_workers_hold_to_the_same_policy(repo):

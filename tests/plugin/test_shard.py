@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from pytest_vdb import cli
+from tests.conftest import LEAN
 
 QUALITY = """
 @pytest.mark.parametrize("least", [-1, 0])
@@ -54,7 +55,7 @@ class Matrix:
         (self.root / "benchmarks/test_plain.py").write_text(PLAIN.replace("FAILS", str(fails)))
 
     def run(self, *args):
-        flags = ("-p", "no:cacheprovider", "benchmarks", "--vdb-videos=clips")
+        flags = (*LEAN, "benchmarks", "--vdb-videos=clips")
         return self.suite.pytester.runpytest_inprocess(*flags, *args)
 
     def shards(self, count, *args):
@@ -99,15 +100,15 @@ def matrix(suite, draw, capsys, monkeypatch):
 
 
 def judged(path):
-    """Everything of a run but what it cost."""
+    """Everything of a run but when it was and what it cost."""
     run = json.loads(path.read_text())
-    return {key: value for key, value in run.items() if key != "timing"}
+    return {key: value for key, value in run.items() if key not in ("timing", "started")}
 
 
 def table(text):
-    """The page of ``vdb`` up to what it cost; a merge has no command that ran a test."""
-    page = text.partition("= vdb =")[2].partition("\ntime: ")[0].strip("=\n")
-    return [line for line in page.splitlines() if not line.startswith("  pytest ")]
+    """The page of ``vdb`` up to what it cost."""
+    page = text.partition("= vdb =")[2].partition("; overhead ")[0].strip("=\n")
+    return page.splitlines()
 
 
 @pytest.fixture
@@ -139,6 +140,32 @@ def test_merged_shards_are_the_run(worse):
         assert guards == {200}
         for path in worse.root.glob("vdb-shard-*"):
             path.unlink()
+
+
+def films(folder):
+    """Of each test of a page, where its films lie and what it says in their place."""
+    found = {}
+    for path in sorted((folder / "data").glob("*.js")):
+        detail = json.loads(path.read_text().partition(", ")[2].removesuffix(");\n"))
+        films = [sample["film"]["src"] for sample in detail["samples"]]
+        assert all((folder / src).is_file() for src in films)
+        found[detail["nodeid"].partition("::")[2]] = (len(films), detail["why"])
+    return found
+
+
+def test_the_merged_page_has_the_videos_that_shards_left(worse):
+    flags = ("--vdb-html=page", "-k", "motion or similarity")
+    assert worse.shards(2, *flags)[0].ret == 1
+    assert not (worse.root / "page").exists()  # it is the merge's
+    assert worse.merge("--vdb-html=page")[0] == 1
+    assert {*films(worse.root / "page").values()} == {(2, "")}
+    # what of them did not come along is said
+    for path in worse.root.glob("vdb-shard-*.films"):
+        shutil.rmtree(path)
+    assert worse.merge("--vdb-html=page")[0] == 1
+    (told,) = {*films(worse.root / "page").values()}
+    assert told[0] == 0
+    assert "give the shards --vdb-html too" in told[1]
 
 
 def test_an_update_is_written_by_the_merge_alone(matrix):

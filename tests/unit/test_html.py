@@ -195,6 +195,35 @@ def test_a_tests_own_failure_and_trouble_of_the_run_are_shown(tmp_path):
     assert "What fails" not in (tmp_path / "page" / "index.html").read_text()
 
 
+def test_the_command_that_runs_a_test_alone_is_shown(tmp_path):
+    run = run_of(measured()) | {"flags": ["--vdb-model=m", "--vdb-serve=cmd --key=secret"]}
+    _, (detail,) = written(tmp_path / "page", run)
+    assert detail["alone"] == "pytest 'test_a.py::test[t]' --vdb-model=m --vdb-serve=..."
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, True),
+        ({"bytes": {"<b>": [1, 2]}}, True),
+        ({"bytes": {"allocated": ["1", 2]}}, False),
+        ({"bytes": {"allocated": []}}, False),
+        ({"bytes": {}}, False),
+        ({"bytes": 5}, False),
+        ({"seconds": 0}, False),
+        ({"stages": [["x", "decode"]]}, False),
+        ({"stages": 1}, False),
+    ],
+    ids=str,
+)
+def test_memory_over_time_is_shown_where_it_is_some(tmp_path, change, shown):
+    run = run_of(measured())
+    found = {"sample": "p/0", "seconds": 1.5, "bytes": {"allocated": [1, 2]}}
+    run["tests"][0]["memory_over_time"] = {**found, "stages": [[0.0, "decode"]], **change}
+    _, (detail,) = written(tmp_path / "page", run)
+    assert (detail["over_time"] is not None) == shown
+
+
 def test_a_kept_run_says_why_it_has_no_videos(tmp_path):
     _, (detail,) = written(tmp_path / "page", run_of(measured()))
     assert "at the end of the run" in detail["why"]

@@ -33,6 +33,7 @@ KNOWS: dict[str, set[str]] = {
     "marker": NOUNS | {"gate", "flags", "models"},
     "comparison": NOUNS,
     "statistic": NOUNS | {"comparison"},
+    "sweeps": NOUNS | {"flags", "gate", "marker", "models"},
     "quantities": NOUNS | {"measure"},
     "gate": NOUNS,
     "gitrepo": {"errors"},
@@ -44,6 +45,7 @@ KNOWS: dict[str, set[str]] = {
     "metrics": NOUNS | {"scenes"},
     "trial": NOUNS
     | {"comparison", "gate", "measure", "metrics", "models", "parallel", "gitrepo", "places"},
+    "bundle": NOUNS | {"baseline", "gate", "statistic"},
     "report": NOUNS | {"baseline", "flags", "places", "statistic"},
 }
 # These wire the rooms together and may know all of them; no room above may know one of these.
@@ -79,8 +81,13 @@ WIRING = {
     "doctor_command",
     "merge_command",
     "report_command",
+    "bundle_command",
+    "history_command",
+    "keep",
+    "replay",
     "failures",
     "sharded",
+    "swept",
     "under_pytest",
     "",
 }
@@ -166,6 +173,12 @@ LIGHT = [
     *("report.rows", "report.terminal", "report.attribution", "report.proof", "trial.prove"),
     *("report.writers", "report.markdown", "report.gfm", "report.ranked", "report.github"),
     *("report.annotations", "report_command", "failures"),
+    *("report.csv_table", "report.latex", "report.latex_sweeps", "report.tex"),
+    *("report.openmetrics", "report.benchmark_json"),
+    *("keep", "replay", "bundle_command", "bundle.archive", "bundle.compare", "bundle.contents"),
+    *("history_command", "baseline.history", "report.changes"),
+    *("swept", "sweeps", "sweeps.points", "sweeps.limits", "sweeps.levels", "sweeps.front"),
+    *("sweeps.table", "report.sweeps"),
     *("trial.asserted", "trial.regenerate", "shown", "report.html", "report.overview"),
 ]
 

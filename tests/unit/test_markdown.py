@@ -185,6 +185,14 @@ def test_a_failed_test_tells_why_behind_a_line(ran, tested, measured):
     assert "worst sample: p1/1, 0.1000: a red fox" in told
 
 
+def test_a_failed_test_has_the_command_that_runs_it_alone(ran, tested, measured):
+    failed = tested("a.py::t[m-1]", "failed", measured("clip", "REGRESSION", **WORSE))
+    run = ran(1, failed, flags=["--vdb-model=m", "--vdb-store=https://me:key@x/y"])
+    assert "It alone:\n\n```text\npytest 'a.py::t[m-1]' --vdb-model=m" in markdown(run, HERE)
+    assert "key" not in markdown(run, HERE)
+    assert "It alone" not in markdown(ran(1, failed), HERE)  # an older run knows no flags
+
+
 def test_edits_of_the_gate_are_not_folded_away(ran, tested, measured):
     edit = {"path": "baselines/a.json", "what": "baseline", "how": "changed", "restored": True}
     edits = {"ref": "origin/main", "commit": "1a2b3c4d5e", "edits": [edit | {"lines": []}]}
@@ -293,7 +301,8 @@ def page_of(ran, tested, measured, name: str, free: str) -> str:
     good = tested(f"x{name}.py::t", "passed", attribution=text, overruled=[f"x{name}"])
     edit = {"path": f"x{name}", "what": "benchmark", "how": "changed", "restored": False}
     edits = {"ref": f"x{name}", "commit": f"x{name}", "edits": [edit | {"lines": [f"x{free}"]}]}
-    run = ran(1, bad, good, gate_edits=edits, commit=f"x{name}")
+    flags = [f"--vdb-model=x{name}", f"--vdb-set=x={free}"]
+    run = ran(1, bad, good, gate_edits=edits, commit=f"x{name}", flags=flags)
     run["environment"]["facts"] = {f"x{name}": free}
     return markdown(run, Context(Path("/repo"), trouble=(f"x{free}",), notes=(f"x{free}",)))
 

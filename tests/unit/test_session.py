@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_vdb import session
 from pytest_vdb.options import Layers
-from pytest_vdb.records import ModelSpec
+from pytest_vdb.records import ModelSpec, Run, Sample
+from pytest_vdb.report.terminal import duration
 from pytest_vdb.session import VdbSession
 
 MODEL = ModelSpec("mine", "factory", "mine:build")
@@ -36,3 +39,27 @@ def test_workers_whose_metrics_use_an_accelerator_share_it(
     layers = Layers({}, {"device": device, "metric_device": metrics}, pytestconfig.rootpath)
     here = VdbSession(pytestconfig, layers)
     assert here.crowd(MODEL, here.settings) == shared
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "took"), [("cuda:1", 1, 7.5), ("cuda", 4, 30.0), ("cpu", 1, 0.0)]
+)
+def test_gpu_time_is_that_of_generations_on_every_gpu(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, device, devices, took
+) -> None:
+    monkeypatch.setattr(session, "resolve_device", lambda text: text)
+    here = VdbSession(pytestconfig, Layers({}, {"device": device}, pytestconfig.rootpath))
+    model = replace(MODEL, devices=devices)
+    shape = (1, 1, 1, 3)
+    samples = [Sample("p", seed, "", "", shape, wall=wall) for seed, wall in ((0, 2.5), (1, None))]
+    here.used(model, Run(tuple(samples), load=9.0, first_call=5.0))
+    assert here.take_gpu_seconds() == took
+    assert here.take_gpu_seconds() == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (119.0, "119.0 s"), (150.0, "2.5 min"), (7300.0, "2.0 h")],
+)
+def test_gpu_time_is_said_as_people_do(seconds, said) -> None:
+    assert duration(seconds) == said

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import random
 import re
 from pathlib import Path
 
@@ -18,23 +17,22 @@ from pytest_vdb.parallel.shards import Need, plain, selection, split
 ROOT = Path(__file__).parents[2]
 
 
-def suite(seed, models=5, workloads=6, tests=4):
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import shard_study
+
+    return shard_study
+
+
+@pytest.fixture
+def suite(study):
     """Tests of some models on some workloads each, in no order, with seconds for most."""
-    draw = random.Random(seed)
-    needs = {
-        f"test_{w}.py::test_{t}[model{m}]": Need(f"model{m}", f"workload{w}")
-        for m in range(draw.randint(1, models))
-        for w in range(draw.randint(1, workloads))
-        for t in range(draw.randint(1, tests))
-    }
-    needs |= {f"test_plain.py::test_{n}": plain(f"test_plain.py::test_{n}") for n in range(9)}
-    order = draw.sample(sorted(needs), len(needs))
-    seconds = {nodeid: draw.lognormvariate(1, 1) for nodeid in order if draw.random() < 0.9}
-    return {nodeid: needs[nodeid] for nodeid in order}, seconds
+    return study.suite
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_each_test_is_in_one_shard_and_no_workload_is_parted(count):
+def test_each_test_is_in_one_shard_and_no_workload_is_parted(suite, count):
     for seed in range(40):
         needs, seconds = suite(seed)
         found = split(needs, count, seconds, {"model0": 5.0})
@@ -45,7 +43,7 @@ def test_each_test_is_in_one_shard_and_no_workload_is_parted(count):
             assert sum(with_it) == 1, need
 
 
-def test_a_machine_that_collects_in_another_order_splits_alike():
+def test_a_machine_that_collects_in_another_order_splits_alike(suite):
     needs, seconds = suite(7)
     ours = split(needs, 4, seconds)
     theirs = split(dict(reversed(needs.items())), 4, dict(reversed(seconds.items())))
@@ -68,7 +66,7 @@ def test_a_machine_that_collects_in_another_order_splits_alike():
     ],
     ids=["test", "duration", "another's", "need", "load"],
 )
-def test_what_a_split_is_computed_from_is_hashed(change, same):
+def test_what_a_split_is_computed_from_is_hashed(suite, change, same):
     needs, seconds = suite(7)
     ours = split(needs, 4, seconds)
     theirs = split(
@@ -95,18 +93,9 @@ def test_a_pipeline_is_cut_only_where_it_is_longer_than_a_shard():
     assert loads == [1, 1, 1, 1]  # each pipeline is loaded twice, and not in all four
 
 
-def test_shards_are_about_as_long_as_each_other():
-    """Of 300 such suites the worst is 15 % above what none is below: mean and longest workload."""
-    for seed in range(40):
-        needs, seconds = suite(seed, models=6)
-        usual = sum(seconds[one] for one in needs if one in seconds) / len(seconds)
-        took = {one: seconds.get(one, usual) for one in needs}
-        parts = {}
-        for one, need in needs.items():
-            parts[need] = parts.get(need, 0.0) + took[one]
-        least = max(sum(took.values()) / 4, *parts.values())
-        longest = max(sum(took[one] for one in s) for s in split(needs, 4, seconds).shards)
-        assert longest <= 1.2 * least, seed
+def test_shards_are_about_as_long_as_each_other(study):
+    """docs/shards.md has the worst of 300 such suites; what none is below is the bound."""
+    assert max(study.ratio(study.suite(seed), 4) for seed in range(40)) <= 1.2
 
 
 def test_plain_tests_go_by_file_then_by_function_or_class():

@@ -13,3 +13,17 @@ def test_no_report_lies_in_the_folder_of_another(tmp_path):
     ):
         writers.check(targets)
     writers.check({"html": tmp_path / "out", "json": tmp_path / "run.json"})
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, writer in writers.WRITERS.items() if not writer.folder]
+)
+def test_a_file_that_is_no_report_of_its_kind_is_left_alone(name, tmp_path):
+    mine, ours = tmp_path / "mine", tmp_path / "ours"
+    mine.write_text("a,b\n1,2\n")
+    ours.write_text(writers.WRITERS[name].begins + "...")
+    writers.clear({name: ours})
+    assert not ours.exists()
+    with pytest.raises(BadSetting, match="no run of pytest-vdb wrote it, so it is left alone"):
+        writers.clear({name: mine})
+    assert mine.exists()

@@ -126,7 +126,8 @@ async function build(index) {
   const picks = make("ul", { className: "picks", ariaLabel: "measurements of this test" }, ...own.map((row) => make("li", { className: row.state }, pick(row))));
   const head = make("div", { className: "head" }, backButton(), make("h2", { textContent: detail.nodeid }),
     make("span", { className: `chip ${detail.outcome}`, textContent: detail.outcome }), make("small", { textContent: detail.model?.name ?? "" }));
-  const said = [detail.said, ...detail.beside].filter(Boolean).map((text) => make("p", { textContent: text }));
+  const said = [detail.said, ...detail.beside].filter(Boolean).map((text) => make("p", { className: "said", textContent: text }));
+  if (detail.alone) said.push(make("p", { className: "alone", title: "run it in pytest's root folder; a click selects it" }, make("small", { textContent: "this test alone " }), make("code", { textContent: detail.alone })));
   const right = make("div", {}, open.card, ...said, make("h2", { textContent: "Videos" }), theater(detail, player),
     make("h2", { textContent: "Plots" }), open.plots, make("h2", { textContent: "How it was measured" }), open.tables);
   $("detail").replaceChildren(head, make("div", { className: "columns" }, make("nav", {}, picks), right));
@@ -208,8 +209,8 @@ function plotted(heading, plot) {
   return make("div", { className: "plot" }, make("h3", { textContent: heading }), canvas);
 }
 
-// Bytes as people count them; every other unit is a plot's own.
-const counted = (unit) => (unit === "B" ? [2 ** 30, "GiB"] : [1, unit]);
+// Bytes as people count them, by the largest; every other unit is a plot's own.
+const counted = (unit, values) => (unit !== "B" ? [1, unit] : Math.max(...values) < 2 ** 30 ? [2 ** 20, "MiB"] : [2 ** 30, "GiB"]);
 const keyed = (value) => (value.seed === null ? "run" : `${value.prompt}/${value.seed}`);
 const esc = Plots.escaped;
 
@@ -217,7 +218,7 @@ function samplePlots(found) {
   if (!found.samples.length) return [];
   const before = found.history.at(-1)?.values ?? {};
   const keys = found.samples.map(keyed);
-  const [by, unit] = counted(found.unit);
+  const [by, unit] = counted(found.unit, found.samples.map((one) => one.value));
   return [plotted(`${found.name} by video`, () => ({
     how: { x: "video", y: unit, category: keys.length > 12 ? "quiet" : true },
     pick: (point) => { const at = open.detail.samples.findIndex((one) => one.key === keys[point.pointIndex]); if (at >= 0) open.choose(at); },
@@ -230,11 +231,13 @@ function samplePlots(found) {
 
 function historyPlot(found, row) {
   if (!found.history.length || !found.statistics[found.headline]) return [];
+  // Between two sessions: a category is one wide.
+  const shapes = found.history.flatMap(({ changed }, at) => (changed ? [{ type: "line", x0: at - 0.5, x1: at - 0.5, yref: "paper", y0: 0, y1: 1, line: { color: Plots.colour("--news"), dash: "dot" } }] : []));
   const labels = found.history.map((one) => `${one.date.slice(0, 16).replace("T", " ")} ${one.commit.slice(0, 8)}`);
   const bad = row.consequence === "fail";
-  const [by, unit] = counted(found.unit);
-  return [plotted(`${found.name} over stored sessions (${found.headline}, with smallest and largest)`, () => ({
-    how: { x: "session", y: unit, category: labels.length > 4 ? "quiet" : true },
+  const [by, unit] = counted(found.unit, [found.statistics[found.headline], ...found.history.map((one) => one.value)]);
+  return [plotted(`${found.name} over stored sessions (${found.headline}, with smallest and largest)${shapes.length ? "; dotted: its level changed" : ""}`, () => ({
+    how: { x: "session", y: unit, category: labels.length > 4 ? "quiet" : true, shapes },
     traces: [
       { name: "stored", x: labels.map(esc), y: found.history.map((one) => one.value / by), mode: "lines+markers", line: { color: Plots.colour("--dim") },
         error_y: { type: "data", symmetric: false, array: found.history.map((one) => (one.high - one.value) / by), arrayminus: found.history.map((one) => (one.value - one.low) / by), thickness: 1 } },
@@ -257,7 +260,31 @@ function costPlots(detail) {
     traces: stepped.slice(0, 50).map((one) => ({ name: esc(one.key), x: one.steps.map((_, i) => i + 1), y: one.steps, mode: "lines+markers" })) })));
   if (peaks.length) found.push(plotted("Peak memory by stage", () => ({ how: { x: "video", y: "GiB", category: quiet },
     traces: peaks.map((name) => ({ name: esc(name.slice(6)), type: "bar", x: names, y: samples.map((one) => (one.memory[name] ?? null) === null ? null : one.memory[name] / 2 ** 30) })) })));
-  return found;
+  return [...found, ...memoryPlots(detail)];
+}
+
+// What was held at each moment of the traced generation: the device's and torch's books in one plot,
+// the process in another, whose bytes are of another kind.
+function memoryPlots({ over_time: found }) {
+  if (!found) return [];
+  const groups = [["Memory over time", ["allocated", "reserved", "device"]], ["Resident set over time", ["resident"]]];
+  return groups.filter(([, names]) => names.some((name) => found.bytes[name]))
+    .map(([heading, names]) => plotted(`${heading}, while ${found.sample} was traced`, () => overTime(found, names.filter((name) => found.bytes[name]))));
+}
+
+function overTime({ seconds, bytes, stages }, names) {
+  const [by, unit] = counted("B", names.flatMap((name) => bytes[name]));
+  const ends = [...stages.slice(1).map(([begin]) => begin), seconds];
+  const stage = (at) => esc(stages.findLast(([begin]) => begin <= at)?.[1] ?? "");
+  const shapes = stages.map(([begin, name], i) => ({ type: "rect", xref: "x", yref: "paper", x0: begin, x1: ends[i], y0: 0, y1: 1, layer: "below", line: { width: 0 },
+    fillcolor: Plots.stage(name), opacity: 0.16,
+    ...(ends[i] - begin > seconds / 9 ? { label: { text: esc(name), textposition: "top center", font: { size: 10, color: Plots.colour("--dim") } } } : {}) }));
+  const traces = names.map((name) => {
+    const slice = seconds / bytes[name].length;
+    return { name: esc(name), x: bytes[name].map((_, i) => i * slice), y: bytes[name].map((one) => one / by), text: bytes[name].map((_, i) => stage((i + 0.5) * slice)),
+      mode: "lines", line: { shape: "hv", width: 1.5 }, ...(name === "allocated" ? { fill: "tozeroy" } : {}), hovertemplate: "%{y:.4g} %{text}<extra>%{fullData.name}</extra>" };
+  });
+  return { how: { x: "s", y: unit, shapes, legend: names.length > 1 }, traces };
 }
 
 // ---------------------------------------------------------------- tables

@@ -6,8 +6,11 @@ class Player {
     this.make = make;
     this.film = null;
     this.frame = 0;
-    this.video = make("video", { muted: true, playsInline: true, loop: true, preload: "auto" });
+    this.video = make("video", { muted: true, playsInline: true, preload: "auto" });
     this.video.addEventListener("seeked", () => this.draw(this.current()));
+    // Not the video's own loop: in Chromium that also leaves a last frame on which it was paused.
+    this.wanted = false;
+    this.video.addEventListener("ended", () => { if (this.wanted) { this.video.currentTime = 0; this.video.play(); } });
     this.video.addEventListener("loadeddata", () => this.seek(this.first));
     this.video.addEventListener("error", () => this.say("this browser cannot play the preview"));
     for (const event of ["play", "pause"]) this.video.addEventListener(event, () => this.label());
@@ -39,7 +42,7 @@ class Player {
   // Show `film`, beginning with its worst frame or `first`; `names` are those of the two sides.
   show(film, names, first) {
     this.film = film;
-    this.video.pause();
+    this.stop();
     this.canvases = [];
     this.panels.replaceChildren();
     const playable = Boolean(film && film.src);
@@ -119,9 +122,10 @@ class Player {
     this.video.currentTime = (this.frame + 0.5) / this.film.fps; // in its middle: no rounding leads elsewhere
   }
 
-  step(by) { this.video.pause(); this.seek(this.frame + by); }
-  toWorst() { this.video.pause(); this.seek(this.worstFrame()); }
-  playPause() { if (!this.film?.src) return; if (this.video.paused) this.video.play(); else this.video.pause(); }
+  stop() { this.wanted = false; this.video.pause(); }
+  step(by) { this.stop(); this.seek(this.frame + by); }
+  toWorst() { this.stop(); this.seek(this.worstFrame()); }
+  playPause() { if (!this.film?.src) return; this.wanted = this.video.paused; if (this.wanted) this.video.play(); else this.video.pause(); }
   label() { this.play.textContent = this.video.paused ? "▶" : "❚❚"; }
   difference() {
     this.withDifference = !this.withDifference;

@@ -21,6 +21,8 @@ const Plots = (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
+  const STAGES = { text_encode: "--warn", image_encode: "--odd", denoise: "--news", decode: "--good" };
+
   function layout({ x, y, shapes = [], stacked = false, legend = true, category = false }) {
     const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
     return {
@@ -47,6 +49,7 @@ const Plots = (() => {
 
   return {
     colour, escaped,
+    stage: (name) => colour(STAGES[name] ?? "--line"),
     // Draw `plot()` = {traces, how, pick} into `place` once it is seen.
     show(place, plot) { place.plot = plot; waiting.observe(place); },
     again() { for (const place of drawn) if (place.isConnected) draw(place); else drawn.delete(place); },

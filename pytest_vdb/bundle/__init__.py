@@ -1,0 +1,1 @@
+"""Reproducibility archives: what ``vdb bundle`` writes and ``vdb verify`` checks."""
