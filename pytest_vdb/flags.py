@@ -5,6 +5,7 @@ Nothing heavy is imported.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -145,6 +146,8 @@ def _sweep(text: str) -> dict[str, tuple[Any, ...]]:
         raise BadSetting(f"{text!r} has an empty value; write KEY=V1,V2")
     if len({*map(repr, values)}) < len(values):
         raise BadSetting(f"{text!r} names one value twice")
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        raise BadSetting(f"{text!r} has a value that is no finite number")
     return {key: values}
 
 

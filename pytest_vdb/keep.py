@@ -161,8 +161,9 @@ def _beside(test: Path, root: Path) -> Iterator[Path]:
     for module in list(sys.modules.values()):
         # Not by an attribute: some modules import others when they are asked for one.
         file = getattr(module, "__dict__", {}).get("__file__")
-        known = isinstance(file, str) and file.endswith(".py")
-        if known and Path(file).is_relative_to(test.parent):
+        if not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        if Path(file).is_relative_to(test.parent):
             yield Path(file)
 
 

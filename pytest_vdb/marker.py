@@ -96,8 +96,9 @@ def layers(node: pytest.Item | pytest.Collector) -> list[dict[str, Any]]:
     A point of a sweep comes last.
     """
     found = [marker_layer(mark) for mark in reversed(list(node.iter_markers("vdb")))]
-    point = getattr(getattr(node, "callspec", None), "params", {}).get(POINT)
-    return [*found, point] if point else found
+    point = getattr(getattr(node, "callspec", None), "params", {}).get(POINT) or {}
+    # A test could name this parameter itself: no policy comes in by it.
+    return [*found, {name: point.get(name, {}) for name in ("call", "swept")}]
 
 
 def marker_layer(mark: pytest.Mark) -> dict[str, Any]:

@@ -95,6 +95,11 @@ class Settings:
     overruled: tuple[str, ...] = ()
     """What a marker says that does not count, since policy is another commit's."""
 
+    @property
+    def explores(self) -> bool:
+        """Whether this test is held to no baseline, as a point of a sweep that the run asks for."""
+        return bool(self.sweep) and bool(self.swept.get("explores"))
+
     @classmethod
     def merge(cls, *layers: Mapping[str, Any]) -> Self:
         """Merge layers, weakest first; mappings merge key by key."""
@@ -191,7 +196,7 @@ class Layers:
         inconclusive comparison does stricter, and no looser.
         """
         found = Settings.merge(self.defaults, self.ini, *markers, self.cli)
-        if found.swept.get("explores"):
+        if found.explores:
             found = replace(found, gate="off", require=False)
         floor = self.session()
         if floor.baseline_ref is None:

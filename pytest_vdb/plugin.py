@@ -8,6 +8,7 @@ import shutil
 import sys
 import unittest
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,6 +133,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         checks.of_run(_session(session.config))
     except VdbError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """The tests that ``--vdb-keep`` has kept of a run are those of that run."""
+    return True if collection_path.suffix == ".kept" and collection_path.is_dir() else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ def run(found: Contents, scratch: Path, here: Path, more: Sequence[str]) -> Path
         *("--vdb-github=off", f"--vdb-json={again}", "--vdb-keep"),
         *more,
     ]
+    os.environ.pop("PYTEST_ADDOPTS", None)  # nobody's habits: what is asked for is in ``more``
     status = int(pytest.main(arguments))
     if not again.is_file() or status not in (0, 1, 5, 10):
         raise BadRun(f"the tests did not run here (pytest ended with exit code {status})")

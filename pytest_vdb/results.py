@@ -341,8 +341,7 @@ def check_targets(session: VdbSession) -> None:
 
 def check_target(path: Path) -> None:
     """Raise BadSetting for a ``--vdb-json`` that is a folder, or a file that no run wrote."""
-    if path.is_dir():
-        raise BadSetting(f"--vdb-json: {path} is a folder; name a file in it")
+    writers.check_place("--vdb-json", path)
     for old in (path, path.with_name(path.name + ".partial")):
         if old.is_file():
             check_ours(old)

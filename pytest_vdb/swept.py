@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,18 @@ from pytest_vdb import marker
 from pytest_vdb.errors import BadSetting, nearest
 from pytest_vdb.models.load_options import LOAD_OPTIONS
 from pytest_vdb.names import digest
-from pytest_vdb.records import FRAME_COUNTS, Json, Measurement, Missing, ModelSpec, State, Verdict
+from pytest_vdb.records import (
+    FRAME_COUNTS,
+    Json,
+    Kind,
+    Measurement,
+    Missing,
+    ModelSpec,
+    State,
+    Verdict,
+)
 from pytest_vdb.sweeps import limits
-from pytest_vdb.sweeps.points import Sweep, by_marks
+from pytest_vdb.sweeps.points import NOT_SWEPT, Sweep, by_marks
 
 if TYPE_CHECKING:
     from pytest_vdb.options import Settings
@@ -42,6 +51,23 @@ def check(session: VdbSession) -> None:
             )
     Sweep(settings.sweep, settings.sweep_mode).points()
     _refuse_both(settings.sweep, session)
+    for name in settings.sweep:
+        if name in NOT_SWEPT:
+            raise BadSetting(
+                f"--vdb-sweep={name}=...: every point has the test's own {name}, of "
+                f"@pytest.mark.vdb({name}=...)"
+            )
+    _refuse_twice(session.config.getoption("vdb_sweep") or [])
+
+
+def _refuse_twice(texts: Sequence[str]) -> None:
+    """Of two flags of one argument the last would hold, and the other's values be lost."""
+    keys = [text.partition("=")[0].strip() for text in texts]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise BadSetting(
+            f"--vdb-sweep={twice[0]}=... is given twice: name all its values in one, as in "
+            f"--vdb-sweep={twice[0]}=V1,V2,V3"
+        )
 
 
 def _check_limits(session: VdbSession, text: str) -> None:
@@ -51,10 +77,16 @@ def _check_limits(session: VdbSession, text: str) -> None:
         found = limits.parse(text)
     except BadSetting as error:
         raise BadSetting(f"--vdb-recommend: {error}") from None
-    names = [spec.name for spec in session.metrics]
+    kinds = {spec.name: spec.kind for spec in session.metrics}
     for limit in found:
-        if limit.name not in names and not performance.known(limit.name):
-            known = {*performance.NAMES, *names}
+        if kinds.get(limit.name) is Kind.DISTANCE:
+            raise BadSetting(
+                f"--vdb-recommend={limit.text}: a distance to a baseline's video says nothing of "
+                "points, which have no such video in common: name a score"
+            )
+        group = limit.name == "memory"  # of tolerances, and no measurement
+        if limit.name not in kinds and (group or not performance.known(limit.name)):
+            known = {*performance.NAMES, *kinds}
             raise BadSetting(f"--vdb-recommend={limit.text}: {nearest(limit.name, known)}")
         if limit.odd:
             raise BadSetting(f"--vdb-recommend={limit.odd}")

@@ -108,7 +108,7 @@ class TestRun:
 
     def _verdict(self, measurement: Measurement) -> Verdict:
         vdb = self.vdb
-        if self.settings.swept.get("explores"):
+        if self.settings.explores:
             return swept.verdict(measurement)
         if self.settings.gate == "off" and not measurement.missing:
             n = len(measurement.values)

@@ -76,6 +76,9 @@ class Contents:
 
     def members(self) -> dict[str, bytes | Path]:
         """Everything that a bundle of this run holds. Raises BadRun where a part is not whole."""
+        if not self.tests:
+            why = "no test got to its workload, so there is nothing to check"
+            raise BadRun(f"{self.results}: {why}")
         if found := [*self.problems()]:
             raise BadRun(f"{self.results}: {found[0]}")
         media = {f"{MEDIA}/{path.name}": path for path in self.media.values()}
@@ -212,7 +215,9 @@ def _check(run: Mapping[str, Any]) -> None:
             _require(is_inside(key) and "/" not in key, f"{test['nodeid']}: environments")
         for entry in test["measurements"]:
             numbers = entry["statistics"].values()
-            _require(all(type(one) in (int, float) for one in numbers), f"{entry['name']}: statistics")
+            _require(
+                all(type(one) in (int, float) for one in numbers), f"{entry['name']}: statistics"
+            )
             _require(isinstance(entry["provenance"]["device"], str), f"{entry['name']}: device")
         if "why" not in test["kept"]:
             _check_test(test["kept"], test["nodeid"])

@@ -52,14 +52,15 @@ def _column(points: Sequence[Point], m: Mapping[str, Json]) -> tuple[str, list[s
     scale, unit = tex.scale(largest, m["unit"])
     decimals = tex.places(largest / scale, 4)
     best = (max if m["direction"] == "higher" else min)(values, default=None)
-    best = best if len({*values}) > 1 else None
+    best = None if best is None else tex.number(best / scale, decimals)
+    alike = {tex.number(value / scale, decimals) for value in values} == {best}
     cells = []
     for level in levels:
         if level["value"] is None:
             cells.append("--")
             continue
         cell = tex.number(level["value"] / scale, decimals)
-        if level["value"] == best:
+        if cell == best and not alike:
             cell = rf"\textbf{{{cell}}}"
         ends = [tex.number(end / scale, decimals) for end in level["interval"] or ()]
         if len({*ends}) > 1:  # memory that repeats has none to show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pytest_vdb.records import Json, State
@@ -23,7 +24,12 @@ def told(test: Mapping[str, Json], state: State) -> bool:
 def title(sweep: Mapping[str, Json]) -> str:
     factors = " × ".join(sweep["factors"])
     held = ", compared with no baseline" if sweep["explores"] else ""
-    return f"sweep of {sweep['model']}: {factors} ({sweep['mode']}{held})"
+    tests = ", ".join(dict.fromkeys(map(_function, chain(*(p["tests"] for p in sweep["points"])))))
+    return f"sweep of {sweep['model']} by {tests}: {factors} ({sweep['mode']}{held})"
+
+
+def _function(nodeid: str) -> str:
+    return nodeid.partition("[")[0].rpartition("::")[2]
 
 
 def advice(sweep: Mapping[str, Json]) -> str:

@@ -111,13 +111,23 @@ def check(targets: Mapping[str, Path], flag: str = "--vdb-") -> None:
                 )
             _of_folder(writer, "check")(path)
             continue
-        if path.is_dir():
-            raise BadSetting(f"{said}: {path} is a folder; name a file in it")
+        check_place(said, path)
         if path.is_file() and not _begins(path, writer.begins):
             raise BadSetting(
                 f"{said}: {path} exists and no run of pytest-vdb wrote it, so it is left alone; "
                 f"write {said}=PATH with another path, or remove it"
             )
+
+
+def check_place(said: str, path: Path) -> None:
+    """Raise BadSetting where no file can be: at a folder or a device, or below a file."""
+    if path.is_dir():
+        raise BadSetting(f"{said}: {path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # root would replace /dev/null by a file
+        raise BadSetting(f"{said}: {path} is a device or a pipe; name a file")
+    above = next((folder for folder in path.absolute().parents if folder.exists()), path)
+    if above.is_file():
+        raise BadSetting(f"{said}: {above} is a file, and {path} cannot lie below it")
 
 
 def clear(targets: Mapping[str, Path]) -> None:

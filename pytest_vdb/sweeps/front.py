@@ -74,7 +74,7 @@ def recommend(points: Sequence[Candidate], limits: Sequence[Limit]) -> Advice:
         return Advice(
             None, "", f"nothing says what is cheapest: let the test touch {' or '.join(COSTS[:2])}"
         )
-    fit = [i for i, point in enumerate(points) if point.passed and not short(point, limits)]
+    fit = [i for i, point in enumerate(points) if point.passed and _keeps(point, limits)]
     priced = [i for i in fit if cost in points[i].levels]
     if priced:
         best = min(priced, key=lambda i: points[i].levels[cost].value)
@@ -83,21 +83,10 @@ def recommend(points: Sequence[Candidate], limits: Sequence[Limit]) -> Advice:
     return Advice(None, cost, _none(points, limits, fit))
 
 
-def short(point: Candidate, limits: Sequence[Limit]) -> list[str]:
-    """What keeps a point from meeting the limits for certain, a phrase a limit."""
-    return [told for limit in limits if (told := _short(point.levels.get(limit.name), limit))]
-
-
-def _short(level: Level | None, limit: Limit) -> str:
-    if level is None:
-        return f"{limit.name} was not measured"
-    if level.interval is None:
-        met = limit.met(level.value, level.value)
-        return f"{limit.text} {'is kept' if met else 'is broken'}, and no interval says how surely"
-    if limit.met(*level.interval):
-        return ""
-    met = limit.met(level.value, level.value)
-    return f"{limit.text} is {'kept, and not for certain' if met else 'broken'}"
+def _keeps(point: Candidate, limits: Sequence[Limit]) -> bool:
+    """Whether it keeps all for certain: without an interval nothing does."""
+    found = [(limit, point.levels.get(limit.name)) for limit in limits]
+    return all(level and level.interval and limit.met(*level.interval) for limit, level in found)
 
 
 def _cost(points: Sequence[Candidate], limits: Sequence[Limit]) -> str:
@@ -113,9 +102,11 @@ def _none(points: Sequence[Candidate], limits: Sequence[Limit], fit: Sequence[in
         return "what keeps every limit lacks the cost"
     counts = []
     for limit in limits:
-        kept = sum(not short(point, [limit]) for point in points)
-        nowhere = not any(limit.name in point.levels for point in points)
-        counts.append(f"{limit.text} by {kept}{' (measured nowhere)' if nowhere else ''}")
+        kept = sum(_keeps(point, [limit]) for point in points)
+        having = [level for point in points if (level := point.levels.get(limit.name))]
+        sure = any(level.interval for level in having)
+        why = "measured nowhere" if not having else "" if sure else "no interval says how surely"
+        counts.append(f"{limit.text} by {kept}" + (f" ({why})" if why else ""))
     failed = sum(not point.passed for point in points)
     tests = f"; the tests of {failed} failed" if failed else ""
     return f"of {len(points)} points none certainly keeps all: {', '.join(counts)}{tests}"

@@ -42,17 +42,33 @@ def level(m: Measurement) -> Level | None:
 
 
 def _score(m: Measurement) -> Level:
-    from pytest_vdb.gate.rules import PROMPTS_TO_GATE
     from pytest_vdb.gate.rules.common import t_quantile
 
     means = [*_by_prompt(m.by_key).values()]
     mean, n = statistics.fmean(means), len(means)
+    if n > 1 and _pass_fail(m):
+        return Level(mean, _exact(round(sum(means)), n), n)
     spread = statistics.stdev(means) if n > 1 else 0.0
-    # That few prompts agree does not make it certain: a score that is always 1, say.
-    if n < 2 or (spread == 0 and n < PROMPTS_TO_GATE):
+    if not spread:  # that prompts agree does not make it certain
         return Level(mean, None, n)
     half = t_quantile(0.975, n - 1) * spread / math.sqrt(n)
     return Level(mean, (mean - half, mean + half), n)
+
+
+def _pass_fail(*series: Measurement) -> bool:
+    """Whether every prompt passed or failed, once, as the gate has it."""
+    return all(
+        {*m.numbers} <= {0.0, 1.0} and len(_by_prompt(m.by_key)) == len(m.values) for m in series
+    )
+
+
+def _exact(passed: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Clopper and Pearson 1934)."""
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(passed, n - passed + 1, 0.025)) if passed else 0.0
+    high = float(betaincinv(passed + 1, n - passed, 0.975)) if passed < n else 1.0
+    return low, high
 
 
 def _time(m: Measurement) -> Level:
@@ -71,14 +87,16 @@ def _time(m: Measurement) -> Level:
     return Level(math.exp(at), (math.exp(at - half), math.exp(at + half)), n)
 
 
-def _error(spread: float, n: int, session: float) -> tuple[float, float]:
-    """Standard error of a log time from the videos' spread and the variance between sessions,
-    which is assumed with the weight of 8; and its degrees of freedom (Satterthwaite 1946)."""
+def _error(spread: float, n: int, session: float) -> tuple[float, int]:
+    """Standard error of a log time, and its degrees of freedom: no more than either part has.
+
+    The parts are the spread of ``n`` videos, of which half are averaged, and the variance between
+    sessions, which is assumed with a weight. Pooled degrees of freedom (Satterthwaite) would be
+    too many for two or three videos: tools/sweep_study.py.
+    """
     from pytest_vdb.gate.rules.latency import SESSION_SD_WEIGHT
 
-    within = spread**2 / n
-    total = within + session
-    return math.sqrt(total), total**2 / (within**2 / (n - 1) + session**2 / SESSION_SD_WEIGHT)
+    return math.sqrt(spread**2 / (n // 2) + session), min(n - 1, SESSION_SD_WEIGHT)
 
 
 # ------------------------------------------------------------------------- two points

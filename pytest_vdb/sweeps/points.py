@@ -19,6 +19,8 @@ from pytest_vdb.records import Json
 MODES = ("grid", "one-at-a-time")
 CENTRE = "centre"
 """Id of the point that changes nothing of a test's own settings."""
+NOT_SWEPT = ("seeds", "num_seeds", "prompts")
+"""What is the same at every point: points are compared on it."""
 LONGEST = 40
 """Characters of a text in an id."""
 
@@ -106,7 +108,7 @@ def _factors(mark: pytest.Mark) -> Iterator[tuple[str, tuple[Json, ...]]]:
             yield from ((key, _values(key, several)) for key, several in values.items())
         elif name in CALL_ARGUMENTS or name in LOAD_OPTIONS:
             yield name, _values(name, values)
-        elif name in ("seeds", "num_seeds", "prompts"):
+        elif name in NOT_SWEPT:
             raise BadSetting(
                 f"@pytest.mark.vdb_sweep({name}=...): every point has the test's own {name}, of "
                 f"@pytest.mark.vdb({name}=...)"

@@ -140,3 +140,11 @@ def test_a_flag_that_means_nothing(suite: Any, flags: list[str], words: str) -> 
     result = suite.run(*flags)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{words}*"])
+
+
+def test_kept_tests_are_not_collected(pytester: pytest.Pytester) -> None:
+    kept = pytester.mkdir("run.kept") / "source/benchmarks/test_kept.py"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("import no_such_module")
+    pytester.makepyfile("def test_own(): pass")
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

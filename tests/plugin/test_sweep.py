@@ -56,7 +56,7 @@ def test_points_by_flag_are_held_to_no_baseline(suite):
     result.stdout.fnmatch_lines(
         [
             "vdb: * sweeping num_inference_steps: explores",
-            "sweep of model_under_test:build: num_inference_steps (grid, compared with no *",
+            "sweep of model_under_test:build by test_quality: num_inference_steps (grid, *",
             "*sharpness",
             "*num_inference_steps=2 *",
             "*num_inference_steps=1 *",
@@ -114,6 +114,14 @@ def test_the_flag_takes_the_place_of_the_marker(suite):
         (["--vdb-sweep=num_inference_steps=2,2"], "names one value twice"),
         (["--vdb-sweep=num_inference_steps=2"], "two or more"),
         ([STEPS, "--vdb-set=num_inference_steps=4"], "is swept and set by --vdb-set"),
+        (["--vdb-sweep=guidance_scale=nan,1"], "no finite number"),
+        (["--vdb-sweep=seeds=1,2"], "the test's own seeds, of *vdb(seeds=...)"),
+        ([STEPS, "--vdb-sweep=num_inference_steps=3,4"], "is given twice"),
+        (["--vdb-recommend=ssim>=0.9"], "a distance to a baseline's video"),
+        (["--vdb-recommend=memory<=2GiB"], "memory.peak"),
+        (["--vdb-csv=/dev/null"], "/dev/null is a device"),
+        (["--vdb-json=/dev/null"], "/dev/null is a device"),
+        (["--vdb-csv=benchmarks/test_bench.py/x.csv"], "cannot lie below it"),
         (["--vdb-recommend=latncy<=2s"], "did you mean*latency"),
         (["--vdb-recommend=latency<2s"], "is no limit"),
         (["--vdb-recommend=latency<=2GiB"], "is no size"),
@@ -145,3 +153,19 @@ def test_limits_without_a_sweep_are_told_of(suite):
     result = suite.run("--vdb-recommend=latency<=2s")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["--vdb-recommend: no test was swept*"])
+
+
+POINT = {"id": "x", "mode": "grid", "explores": True, "factors": [], "place": 0}
+
+
+@pytest.mark.parametrize("point", [{"gate": "off"}, {"swept": POINT}], ids=["policy", "explores"])
+def test_no_test_lifts_the_gate_by_the_parameter_that_makes_points(suite, point):
+    quality = "def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0\n"
+    suite.write(quality)
+    suite.store()
+    suite.scale("sharpness", 2.0)
+    forged = f"@pytest.mark.parametrize('_vdb_point', [{point!r}], ids=[''], indirect=True)\n"
+    suite.write(forged + quality)
+    result = suite.run("--vdb-missing=fail")
+    assert result.ret == 1
+    result.stdout.no_fnmatch_line("*explores*")

@@ -1,9 +1,7 @@
-"""Bundles: what is packed, what a hostile one is refused for, and what a re-run says of one."""
+"""Bundles: what is packed, and what a hostile one is refused for."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
 import stat
 import zipfile
@@ -15,84 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_vdb import cli, keep
-from pytest_vdb.baseline.run import read
 from pytest_vdb.bundle import archive
-from pytest_vdb.bundle.compare import Outcome, Side, compare
 from pytest_vdb.bundle.contents import Contents, opened
 from pytest_vdb.errors import BadBundle, BadRun
-from pytest_vdb.records import Prompt, Workload
 from pytest_vdb.replay import flags
-
-NODEID = "benchmarks/test_it.py::test_quality[m]"
-SOURCE = b"def test_quality(vdb): ...\n"
-MEDIUM = b"a video"
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def row(name: str, kind: str, *values: float, unit: str = "1", **provenance: str) -> dict[str, Any]:
-    samples = [{"prompt": f"p{i}", "seed": 0, "value": v} for i, v in enumerate(values)]
-    mean = sum(values) / len(values)
-    ordered = sorted(values)
-    middle = (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
-    sd = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-    return {
-        "name": name,
-        "unit": unit,
-        "direction": "higher" if kind == "score" else "lower",
-        "kind": kind,
-        "samples": samples,
-        "statistics": {
-            "mean": mean,
-            "median": middle,
-            "min": ordered[0],
-            "max": ordered[-1],
-            "std": sd,
-        },
-        "headline": "mean",
-        "provenance": {"how": "so", "version": "1", "weights": None, "device": "cpu", **provenance},
-        "verdict": {"state": "NO_BASELINE", "reason": "", "consequence": "warn"},
-    }
-
-
-def a_run(*rows: dict[str, Any]) -> dict[str, Any]:
-    """A run of one test on two prompts."""
-    workload = Workload((Prompt("p0", "a fox"), Prompt("p1", "a boat")), (0,), {"num_frames": 5})
-    media = {f"p{i}/0": {"frames": f"{i}" * 64, "video": sha(MEDIUM)} for i in range(2)}
-    test = {
-        "nodeid": NODEID,
-        "outcome": "passed",
-        "failure": None,
-        "model": {"name": "m"},
-        "workload": {"hash": workload.hash, **workload.portable.to_json()},
-        "environments": {"quality": "cpu-1", "performance": "cpu-2"},
-        "measurements": [*rows] or [row("sharpness", "score", 0.5, 0.7)],
-        "kept": {
-            "media": media,
-            "reference": {},
-            "weights": {"known": ["abc"], "why": ""},
-            "source": {"benchmarks/test_it.py": sha(SOURCE)},
-        },
-    }
-    facts = {"device": "cpu", "cpu": "EPYC, 2 cores", "torch": "2.13.0"}
-    return {
-        "schema": 1,
-        "exit": 0,
-        "started": "2026-11-22T09:30:05.000000Z",
-        "commit": "abc",
-        "environment": {"facts": facts, "quality": {}, "performance": {}},
-        "tests": [test],
-        "kept": {
-            "python": "3.11.7",
-            "packages": ["pillow==12.0", "torch==2.13.0+cpu"],
-            "flags": ["--vdb-model=m"],
-            "ini": {},
-            "import_mode": "prepend",
-            "pythonpath": [],
-        },
-    }
+from tests.unit.a_run import MEDIUM, NODEID, SOURCE, a_run, sha
 
 
 def kept(folder: Path, run: dict[str, Any]) -> Path:
@@ -163,6 +88,9 @@ def test_the_same_run_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None
         ("statistics", "sharpness of .*: the statistics are not its samples'"),
         ("outside", "what no run keeps, in .*/etc/passwd"),
         ("environment", "what no run keeps, in .*: environments"),
+        ("no numbers", "what no run keeps, in sharpness: statistics"),
+        ("no commit", "holds what no run of ours writes .*commit"),
+        ("no workload", "no test got to its workload"),
     ],
 )
 def test_half_a_run_is_no_bundle(
@@ -180,6 +108,12 @@ def test_half_a_run_is_no_bundle(
         test["kept"]["source"]["../../etc/passwd"] = sha(b"")
     elif change == "environment":
         test["environments"]["performance"] = "../../out"
+    elif change == "no numbers":
+        test["measurements"][0]["statistics"]["mean"] = "0.6"
+    elif change == "no commit":
+        del run["commit"]
+    elif change == "no workload":
+        test["workload"] = None
     results = kept(tmp_path, run)
     if change == "no medium":
         (tmp_path / f"run.kept/media/{sha(MEDIUM)}.webp").unlink()
@@ -330,74 +264,3 @@ def test_a_bundle_decides_what_a_test_is_and_no_more() -> None:
     assert keep.is_replayed("vdb_pool")
     for key in ("addopts", "log_file", "vdb_json", "vdb_videos", "pool", "model", "vdb_serve"):
         assert not keep.is_replayed(key)
-
-
-# ------------------------------------------------------------------------- what a re-run says
-
-
-def side(run: dict[str, Any], folder: Path) -> Side:
-    path = folder / "side.json"
-    path.write_text(json.dumps(run))
-    return Side(run, read(path).rows)
-
-
-def outcomes(old: dict[str, Any], new: dict[str, Any], folder: Path, **how: Any) -> dict[str, Any]:
-    found = compare(side(old, folder), side(new, folder), **how)
-    return {one.what: one.outcome for one in found}
-
-
-SAME = {"weights": Outcome.SAME, "videos": Outcome.SAME, "sharpness": Outcome.SAME}
-
-
-def test_equal_runs_are_the_same(tmp_path: Path) -> None:
-    assert outcomes(a_run(), a_run(), tmp_path) == SAME
-
-
-def test_what_differs_is_told(tmp_path: Path) -> None:
-    new = a_run(row("sharpness", "score", 0.5, 0.7000001))
-    test = new["tests"][0]
-    test["kept"]["weights"]["known"] = ["abd"]
-    test["kept"]["media"]["p0/0"]["frames"] = "f" * 64
-    differs = dict.fromkeys(SAME, Outcome.DIFFERS)
-    assert outcomes(a_run(), new, tmp_path) == differs
-    # Of another machine nobody expects the same bits; the weights are the same or they are not.
-    new["environment"]["facts"]["cpu"] = "Xeon, 64 cores"
-    elsewhere = {**SAME, "weights": Outcome.DIFFERS, "videos": Outcome.SKIPPED}
-    assert outcomes(a_run(), new, tmp_path) == {**elsewhere, "sharpness": Outcome.HOLDS}
-    new["tests"][0]["measurements"] = [row("sharpness", "score", 0.7, 0.9)]
-    assert outcomes(a_run(), new, tmp_path)["sharpness"] in (Outcome.DIFFERS, Outcome.OPEN)
-
-
-def test_a_changed_prompt_a_lost_test_and_a_lost_measurement(tmp_path: Path) -> None:
-    new = a_run()
-    workload = Workload((Prompt("p0", "a cat"), Prompt("p1", "a boat")), (0,), {"num_frames": 5})
-    new["tests"][0]["workload"] = {"hash": workload.hash, **workload.portable.to_json()}
-    assert outcomes(a_run(), new, tmp_path) == {"workload": Outcome.DIFFERS}
-    lost = {**a_run(), "tests": []}
-    assert outcomes(a_run(), lost, tmp_path) == {"the test": Outcome.DIFFERS}
-    less = a_run()
-    less["tests"][0]["measurements"] = []
-    assert outcomes(a_run(), less, tmp_path) == {**SAME, "sharpness": Outcome.DIFFERS}
-
-
-def test_another_network_is_another_definition(tmp_path: Path) -> None:
-    old = a_run(row("sharpness", "score", 0.5, 0.7, weights="a" * 64))
-    assert outcomes(old, a_run(), tmp_path)["sharpness"] is Outcome.DIFFERS
-
-
-@pytest.mark.parametrize(
-    ("factor", "outcome"),
-    [(1.0, Outcome.HOLDS), (0.7, Outcome.HOLDS), (3.0, Outcome.DIFFERS), (0.3, Outcome.DIFFERS)],
-)
-def test_a_cost_is_held_to_the_gates_rule(tmp_path: Path, factor: float, outcome: Any) -> None:
-    old = a_run(row("latency.cpu", "latency", 1.0, 1.01, unit="s"))
-    new = a_run(row("latency.cpu", "latency", factor, factor * 1.01, unit="s"))
-    assert outcomes(old, new, tmp_path)["latency.cpu"] is outcome
-    new["tests"][0]["environments"]["performance"] = "cpu-3"
-    assert outcomes(old, new, tmp_path)["latency.cpu"] is Outcome.SKIPPED
-
-
-def test_by_rule_forgives_what_the_gate_does(tmp_path: Path) -> None:
-    new = copy.deepcopy(a_run(row("sharpness", "score", 0.5, 0.7000001)))
-    assert outcomes(a_run(), new, tmp_path)["sharpness"] is Outcome.DIFFERS
-    assert outcomes(a_run(), new, tmp_path, by_rule=True)["sharpness"] is Outcome.HOLDS

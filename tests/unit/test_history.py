@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,18 @@ def test_what_there_is_none_of(
     a_run(tmp_path / "old.json", 2, 0.2, started=None)
     assert cli.main(["history", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_who_has_read_enough_gets_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path, slower(12, since=7))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert cli.main(["history", "m"]) == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_names_move_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

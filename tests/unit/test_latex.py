@@ -1,4 +1,4 @@
-"""--vdb-latex: what the tables say, and that no text is a command. tests/latex compiles them."""
+"""--vdb-latex: what the tables say, and that no text is a command, as a real TeX reads them."""
 
 from __future__ import annotations
 
@@ -211,6 +211,13 @@ def test_a_sweep_is_a_table_of_its_points(ran, tested, measured):
     assert line(written, "steps{=}2")[1].startswith(r"\textbf{2.035}")
     assert "beaten by none in clip, latency" in written
     assert "recommended for clip\\textgreater{}{=}0{.}5" in written
+
+
+def test_values_that_read_alike_have_no_best(ran, tested, measured):
+    run = sweep_of(ran, tested, measured)
+    for place, point in enumerate(run["sweeps"][0]["points"]):
+        point["levels"]["clip"] |= {"value": 0.5 + 1e-9 * place, "interval": None}
+    assert line(latex.text(run), "steps{=}2")[1].startswith("0.5000")
 
 
 @settings(max_examples=15, deadline=None)
