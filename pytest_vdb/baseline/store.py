@@ -174,6 +174,8 @@ def write_atomically(path: Path, content: str | IO[bytes]) -> None:
     """
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")  # root would put one in the place of /dev/null
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)

@@ -1,6 +1,7 @@
 """Corrupt, old and unwritable baselines: a clear message, nothing lost."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -166,6 +167,14 @@ def test_a_corrupt_file_is_never_overwritten(tmp_path):
     with pytest.raises(BaselineError):
         apply(tmp_path, contribution())
     assert path.read_text() == "{corrupt"
+
+
+def test_a_pipe_or_a_device_is_replaced_by_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BaselineWriteError, match="pipe was not written: it is no file"):
+        write_atomically(tmp_path / "pipe", "new")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
