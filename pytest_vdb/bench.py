@@ -122,8 +122,8 @@ class Bench:
                 with self.session.charged("load"):
                     import_libraries(job)
             loads = runner.loads
-            heard = progress(self.session.config, self.spec.name)
-            run = runner.run(job, self.shared.heard(heard) if self.shared else heard)
+            with progress(self.session.config, self.spec.name) as heard:
+                run = runner.run(job, self.shared.heard(heard) if self.shared else heard)
         if run.load and runner.loads > loads:
             self.session.seconds["generate"] -= run.load
             self.session.seconds["load"] += run.load

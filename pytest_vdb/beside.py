@@ -83,8 +83,9 @@ class BaseBench(Bench):
         runner = ChildProcess(python=side.python, env=env, cwd=side.cwd, preflight=False)
         start = time.monotonic()
         try:
-            with self.session.charged("beside"):
-                run = runner.run(job, progress(self.session.config, self.spec.name))
+            shown = progress(self.session.config, self.spec.name)
+            with self.session.charged("beside"), shown as heard:
+                run = runner.run(job, heard)
         finally:
             self.seconds = time.monotonic() - start
         check_code(side, code_of(run.facts), ours)

@@ -18,7 +18,10 @@ def cache_folder() -> Path:
 
 def shown(url: str) -> str:
     """``url`` without what may be a secret: user, password and query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as http://[x: none that anything could open
+        return url.partition("://")[0] + "://..."
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

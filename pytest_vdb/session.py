@@ -349,8 +349,10 @@ class VdbSession:
     def used(self, spec: ModelSpec, run: Run) -> None:
         """Count what the generations of ``run`` took of GPUs, of each that the model has."""
         if self.device_of(spec).partition(":")[0] == "cuda":
-            walls = [run.first_call, *(sample.wall for sample in run.samples)]
-            self.gpu_seconds += spec.devices * sum(filter(None, walls))
+            walls = [sample.wall for sample in run.samples]
+            if run.throughput:  # a server's requests overlap
+                walls = [len(run.samples) / run.throughput]
+            self.gpu_seconds += spec.devices * sum(filter(None, [run.first_call, *walls]))
 
     def take_gpu_seconds(self) -> float:
         """As `take_seconds`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 # One thread a process: tests run beside each other, and torch's threads wait by spinning.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Where a shell started this in the background, Ctrl-C would be ignored, in processes of ours too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is stored here is no pull request's, also where this suite itself runs for one; and runs that
 # fail on purpose annotate nothing and add to no job's summary.

@@ -233,7 +233,8 @@ class Generation:
         found = self._profiled(generate)
         sample = sample_key(prompt.id, seed)
         trace = replace(tracer.trace(sample), conditions=busy)
-        held = {ALLOCATED: found.held, **sampler.held} if found.held else sampler.held
+        read = {} if sampler.failed else sampler.held  # nobody knows what was held from there on
+        held = {ALLOCATED: found.held, **read} if found.held else read
         memory = timeline(sample, held, found.spans, found.seconds or sampler.seconds)
         return {
             "event": "traced",

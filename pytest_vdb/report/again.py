@@ -29,10 +29,11 @@ def command(arguments: Sequence[str], nodeid: str) -> str:
 def of(run: Mapping[str, Json], nodeid: str) -> str:
     """`command` of a test of ``run`` (docs/json.md); empty where that does not know its flags.
 
-    The run may come from anybody: a node id that is an option is no test.
+    The run may come from anybody: a node id that is an option, or names a file of them (``@file``),
+    is no test.
     """
     given = run.get("flags")
-    if not isinstance(given, list) or nodeid.startswith("-"):
+    if not isinstance(given, list) or nodeid.startswith(("-", "@")):
         return ""
     return command(given, nodeid) if all(isinstance(one, str) for one in given) else ""
 
@@ -43,11 +44,11 @@ def flags(arguments: Sequence[str]) -> Iterator[str]:
     known = {"--" + option.dest.replace("_", "-"): option for option in OPTIONS}
     known |= {f"--vdb-{option.alias}": option for option in OPTIONS if option.alias}
     for argument in left:
-        flag, _, value = argument.partition("=")
+        flag, equals, _ = argument.partition("=")
         option = known.get(flag)
         if option is None:
             continue
-        whole = [argument] if value or not option.metavar else [argument, next(left, "")]
+        whole = [argument] if equals or not option.metavar else [argument, next(left, "")]
         if option.name in COMMANDS:
             yield f"{flag}=..."
         elif option.name not in WRITES:

@@ -61,7 +61,8 @@ def of_media(run: Mapping[str, Json], folder: Path) -> dict[str, Json]:
 
     Stages and history are not kept there.
     """
-    media = {path.stem: path for path in sorted((folder / "media").glob("*"))}
+    files = filter(Path.is_file, sorted((folder / "media").glob("*")))
+    media = {path.stem: path for path in files}
     found = {}
     for test in run["tests"]:
         kept = test.get("kept") or {}
@@ -77,6 +78,9 @@ def _details(folder: Path) -> Iterator[dict[str, Json]]:
     """Each test's part of a page, whatever it holds. Raises BadRun."""
     for path in sorted((folder / "data").glob("*.js")):
         try:
+            # A pipe would be waited for, and a device read without end.
+            if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
+                raise ValueError("it is no file")
             if path.stat().st_size > LARGEST:
                 raise ValueError("it is too large")
             match = DETAIL.fullmatch(path.read_text(encoding="utf-8"))
@@ -192,7 +196,9 @@ def _clip(roles: Mapping[str, str], media: Mapping[str, Path]) -> dict[str, Json
 
 def _files(reference: Mapping[str, Mapping[str, str]], media: Mapping[str, Path]) -> dict[str, str]:
     named = {sha for roles in reference.values() for sha in roles.values()}
-    return {sha: str(media[sha]) for sha in named if sha in media}
+    return {
+        sha: str(media[sha]) for sha in named if sha in media and file_sha256(media[sha]) == sha
+    }
 
 
 # ------------------------------------------------------------------------- checks

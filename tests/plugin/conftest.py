@@ -47,6 +47,13 @@ def generate(prompt, *, seed, num_frames=5, height=32, width=32, num_inference_s
     return {{"frames": frames, "latent": picture[None, ::8, ::8]}}
 """
 
+BLOCKED = """
+def pytest_runtest_setup():
+    import pathlib, shutil
+    shutil.rmtree({name!r}, ignore_errors=True)
+    pathlib.Path({name!r}).touch()
+"""
+
 WIDE = """
 def pytest_vdb_models():
     from pytest_vdb import ModelSpec
@@ -123,6 +130,12 @@ class Suite:
         It is ten times as fast as a pipeline, and its processes import no diffusers.
         """
         (self.root / "model_under_test.py").write_text(ENGINE.format(change=change))
+
+    def block(self, name: str) -> None:
+        """Have a test put a file in the place of folder ``name``, as it begins."""
+        conftest = self.root / "conftest.py"
+        before = conftest.read_text() if conftest.exists() else ""
+        conftest.write_text(before + BLOCKED.format(name=name))
 
     def write(self, body: str, marker: str = FAST, name: str = "test_bench.py") -> Path:
         """A benchmark file with the module-wide marker ``vdb(<marker>)``."""

@@ -67,5 +67,5 @@ def test_a_failing_report_hook_changes_no_verdict_and_hides_no_lost_write(suite)
     result = suite.run()
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*a pytest_vdb_report hook failed: IndexError*"])
-    (suite.root / "file").write_text("")
-    assert suite.run("--vdb-json=file/run.json").ret == 1
+    suite.block("folder")
+    assert suite.run("--vdb-json=folder/run.json").ret == 1

@@ -74,10 +74,14 @@ def test_a_killed_run_leaves_its_earlier_results(suite, draw):
 
 def test_a_path_that_cannot_be_written_fails_the_run(suite):
     suite.write(BODY)
-    (suite.root / "file").write_text("")
-    result = suite.run("--vdb-json=file/run.json")
+    suite.block("folder")
+    result = suite.run("--vdb-json=folder/run.json")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*file/run.json*not written*"])
+    result.stdout.fnmatch_lines(["*folder/run.json*not written*"])
+    # it is a file now, which is told before anything is generated
+    again = suite.run("--vdb-json=folder/run.json")
+    assert again.ret == pytest.ExitCode.USAGE_ERROR
+    again.stderr.fnmatch_lines(["*--vdb-json: *folder is a file, and *run.json cannot lie below*"])
 
 
 def test_failures_carry_their_outcome(suite):

@@ -97,10 +97,10 @@ def test_what_cannot_be_written_fails_a_green_run(suite, job):
     suite.write(BODY.partition("def test_own")[0])
     job.unlink()
     job.mkdir()
-    (suite.root / "file").write_text("")
-    result = suite.run("--vdb-markdown=file/out.md", "--vdb-json=run.json")
+    suite.block("folder")
+    result = suite.run("--vdb-markdown=folder/out.md", "--vdb-json=run.json")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*file/out.md was not written*", "*summary.md was not written*"])
+    result.stdout.fnmatch_lines(["*folder/out.md was not written*", "*summary.md was not written*"])
     assert json.loads((suite.root / "run.json").read_text())["exit"] == 1
 
 

@@ -18,10 +18,12 @@ TEST = "benchmarks/test_it.py::test_speed[wan]"
             "--vdb-set 'prompt=a b; rm' --vdb-crowded",
         ),
         (["--vdb-model"], "--vdb-model ''"),
+        (["--vdb-model=", "benchmarks"], "--vdb-model="),
         (["--vdb-store=https://me:secret@x/y?key=1"], "--vdb-store=https://x/y"),
+        (["--vdb-set=prompt=http://me:secret@[x"], "--vdb-set=prompt=http://..."),
         (["--vdb-serve", "serve --api-key=secret"], "--vdb-serve=..."),
     ],
-    ids=["equals", "spaces", "writes", "quoted", "cut short", "URL", "server"],
+    ids=["equals", "spaces", "writes", "quoted", "cut short", "empty", "URL", "no URL", "server"],
 )
 def test_it_has_the_flags_that_decide_what_runs(arguments, flags):
     assert command(arguments, TEST) == f"pytest '{TEST}' {flags}".rstrip()
@@ -43,8 +45,9 @@ def test_what_a_run_says_of_its_flags_says_no_more_when_it_is_read_again():
         ({"flags": "--vdb-model=wan"}, TEST),
         ({"flags": [1]}, TEST),
         ({"flags": []}, "--pdbcls=os:system"),
+        ({"flags": []}, "@options.txt"),
     ],
-    ids=["an older run", "none", "a text", "a number", "an option for a test"],
+    ids=["an older run", "none", "a text", "a number", "an option for a test", "a file of options"],
 )
 def test_a_run_that_does_not_tell_has_no_command(run, nodeid):
     assert of(run, nodeid) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,13 @@ def test_what_is_no_part_of_a_page_is_refused(page, run, text):
         kept.of(run, page)
 
 
+def test_a_pipe_is_no_part_of_a_page(page, run):
+    (page / "data" / "0.js").unlink()
+    os.mkfifo(page / "data" / "0.js")
+    with pytest.raises(BadRun, match="it is no file"):
+        kept.of(run, page)
+
+
 def test_a_film_that_is_gone_or_a_link_is_said(tmp_path, page, run):
     film = page / "media" / "0.webm"
     film.unlink()
@@ -162,7 +170,9 @@ def test_videos_come_from_what_a_run_kept(tmp_path, run):
     assert film["distances"] == [4.0] * 3
     with av.open(str(tmp_path / "page" / film["src"])) as container:
         assert len([*container.decode(video=0)]) == 3
-    (folder / "media" / f"{theirs}.webp").unlink()
+    (folder / "media" / f"{theirs}.webp").write_bytes(
+        (folder / "media" / f"{ours}.webp").read_bytes()
+    )
     (detail,) = again(run, tmp_path / "page", folder)
     assert detail["samples"][0]["film"]["kept"] == "none"
     assert "kept no video of its baseline" in detail["samples"][0]["film"]["why"]

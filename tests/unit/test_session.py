@@ -55,6 +55,9 @@ def test_gpu_time_is_that_of_generations_on_every_gpu(
     here.used(model, Run(tuple(samples), load=9.0, first_call=5.0))
     assert here.take_gpu_seconds() == took
     assert here.take_gpu_seconds() == 0
+    # two videos in one second, whatever each request waited
+    here.used(model, Run(tuple(samples), load=9.0, first_call=5.0, throughput=2.0))
+    assert here.take_gpu_seconds() == (6.0 * devices if took else 0)
 
 
 @pytest.mark.parametrize(
