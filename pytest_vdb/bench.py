@@ -232,7 +232,7 @@ class Bench:
         extractor = self.session.extractor
         try:
             weights = spec.digests(extractor.weights)
-            on = extractor.label if spec.networks else "cpu"
+            on = self.session.computed(spec, self, run, baseline)
             provenance = spec.provenance(on, weights)
             if spec.networks and extractor.dtype != "float32":  # its numbers are its own
                 version = f"{provenance.version}, {extractor.dtype}"
@@ -252,7 +252,7 @@ class Bench:
         if spec.of_set:
             from pytest_vdb.metrics.registry import evaluate_set
 
-            number = self._guarded(spec, evaluate_set, *self._sets(spec, run, baseline))
+            number = self._guarded(spec, evaluate_set, *self.sets(spec, run, baseline))
             return (Value("", None, number),)
         values = []
         for sample in run.samples:
@@ -266,12 +266,12 @@ class Bench:
             values.append(Value(sample.prompt, sample.seed, number))
         return tuple(values)
 
-    def _sets(
+    def sets(
         self, spec: MetricSpec, run: Run, baseline: Baseline | None
     ) -> tuple[list[Video], list[Video]]:
         """This run's videos and, of a metric that compares, the baseline's of the same samples."""
         stored = run.samples if spec.compares else ()
-        theirs = [self._inputs(spec, sample, baseline)["reference"] for sample in stored]
+        theirs = [self.inputs(spec, sample, baseline)["reference"] for sample in stored]
         return [self.video(sample) for sample in run.samples], theirs
 
     def _swapped(self, spec: MetricSpec, run: Run, baseline: Baseline | None) -> str:
@@ -279,12 +279,12 @@ class Bench:
             return ""
         from pytest_vdb import swapped
 
-        return swapped.told(spec, *self._sets(spec, run, baseline), self.session.extractor)
+        return swapped.told(spec, *self.sets(spec, run, baseline), self.session.extractor)
 
     def _evaluate(self, spec: MetricSpec, sample: Sample, baseline: Baseline | None) -> float:
         from pytest_vdb.metrics.registry import evaluate
 
-        inputs = self._inputs(spec, sample, baseline)
+        inputs = self.inputs(spec, sample, baseline)
         return self._guarded(spec, evaluate, self.video(sample), **inputs)
 
     def _guarded(
@@ -313,9 +313,7 @@ class Bench:
             self._videos[sample.key] = Video(frames, fps=fps, audio=audio, name=name)
         return self._videos[sample.key]
 
-    def _inputs(
-        self, spec: MetricSpec, sample: Sample, baseline: Baseline | None
-    ) -> dict[str, Any]:
+    def inputs(self, spec: MetricSpec, sample: Sample, baseline: Baseline | None) -> dict[str, Any]:
         """What ``spec`` is computed from beside the video."""
         if not spec.compares:
             return {"prompt": self._texts[sample.prompt]}

@@ -25,6 +25,11 @@ def of_run(session: VdbSession) -> None:
         session.cluster.validate()
     elif settings.actors is not None:
         raise BadSetting("--vdb-actors is a limit of --vdb-cluster: add that")
+    elif settings.scores_on_cluster:
+        raise BadSetting(
+            "--vdb-metric-device=cluster computes on the cluster of --vdb-cluster: add that, such "
+            "as --vdb-cluster=local"
+        )
     of_test(session, settings)
     swept.check(session)
     if settings.base is not None:

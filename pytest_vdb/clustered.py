@@ -1,7 +1,9 @@
-"""``--vdb-cluster``: a session whose videos are generated on a Ray cluster."""
+"""``--vdb-cluster``: a session whose videos are generated, and may be scored, on a Ray cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,15 @@ import pytest
 
 from pytest_vdb.environment import resolve_device
 from pytest_vdb.errors import BadSetting, InfraError, VdbError
-from pytest_vdb.records import Environment, ModelSpec
+from pytest_vdb.records import Baseline, Environment, ModelSpec, Run
 
 if TYPE_CHECKING:
+    from pytest_vdb.bench import Bench
     from pytest_vdb.measure.runner import Runner
+    from pytest_vdb.metrics.registry import MetricSpec
     from pytest_vdb.options import Settings
     from pytest_vdb.parallel.cluster import Cluster
+    from pytest_vdb.scorers.fan import Inputs, Scorers
     from pytest_vdb.session import VdbSession
 
 EXIT_INFRA = 10
@@ -49,6 +54,35 @@ class Clustered:
 
         return OnCluster(self.cluster)
 
+    @cached_property
+    def metric_device(self) -> str:
+        """Where networks of metrics compute on its nodes."""
+        return resolve_device("auto") if self.cluster.local else self.cluster.device()
+
+    @cached_property
+    def scorers(self) -> Scorers:
+        from pytest_vdb.scorers.fan import Scorers
+
+        return Scorers(self.cluster, self.session.extractor, self.session.say)
+
+    def compute(self, bench: Bench, spec: MetricSpec, run: Run, baseline: Baseline | None) -> str:
+        """Have the actors compute what ``spec`` is made of, for all videos of ``run``.
+
+        Gives where that was, to be said after the device. The models' actors end before it, since
+        the devices are theirs as long as they live.
+        """
+        asked = self.scorers.lacking(spec.features, _inputs(bench, spec, run, baseline))
+        if asked:
+            if "runner" in self.__dict__:
+                self.runner.release()
+            self.scorers.compute(spec.name, asked, bench.settings.timeout)
+        return self.scorers.where(spec.features)
+
+    def dismiss(self) -> None:
+        """End the actors that compute for metrics: what comes needs their devices."""
+        if "scorers" in self.__dict__:
+            self.scorers.release()
+
     def takes(self, spec: ModelSpec) -> bool:
         """Whether ``spec`` runs on the cluster: what is loaded does; clips and servers do not."""
         return spec.source in ("diffusers", "factory")
@@ -66,6 +100,8 @@ class Clustered:
         specs = [spec for spec in self.session.models if self.takes(spec)]
         for spec in specs:
             self.environments(spec)
+        if self.session.settings.scores_on_cluster:
+            _ = self.metric_device
 
     def validate(self) -> None:
         """Raise for what cannot go together; nothing is reached."""
@@ -98,8 +134,24 @@ class Clustered:
 
     def close(self) -> None:
         """Leave it; a local one ends."""
+        self.dismiss()
         if "cluster" in self.__dict__:
             self.cluster.close()
+
+
+def _inputs(
+    bench: Bench, spec: MetricSpec, run: Run, baseline: Baseline | None
+) -> Iterator[Inputs]:
+    """What ``spec`` is computed from, video by video; what lacks is told when it is scored."""
+    if spec.of_set:
+        with suppress(VdbError):
+            for side in bench.sets(spec, run, baseline):
+                yield from ((video, None, None) for video in side)
+        return
+    for sample in run.samples:
+        with suppress(VdbError):
+            given = bench.inputs(spec, sample, baseline)
+            yield bench.video(sample), given.get("reference"), given.get("prompt")
 
 
 class Joining:

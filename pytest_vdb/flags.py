@@ -93,10 +93,14 @@ def url(text: str) -> str:
     raise BadSetting(f"{text!r} is no address of a page; write https://HOST/PATH, escaped by %")
 
 
-def device(text: str) -> str:
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+def device(text: str, kinds: str = "auto|cpu") -> str:
+    if re.fullmatch(rf"{kinds}|cuda(:\d+)?", text):
         return text
-    raise BadSetting(f"{text!r} is no device; write auto, cpu, cuda or cuda:0")
+    raise BadSetting(f"{text!r} is no device; write {kinds.replace('|', ', ')}, cuda or cuda:0")
+
+
+def metric_device(text: str) -> str:
+    return device(text, "cluster|auto|cpu")
 
 
 def cluster(text: str) -> str:
@@ -233,7 +237,7 @@ OPTIONS = (
         cluster,
     ),
     Option(
-        "actors", "copies of a model on the cluster at most (default: as many as fit)", "N", count
+        "actors", "copies of a model on the cluster at most (default: all that fit)", "N", count
     ),
     Option(
         "cache_budget",
@@ -383,14 +387,9 @@ OPTIONS = (
     Option("durations", "file of tests' seconds, to place them by; --vdb-update writes it", "PATH"),
     Option("reuse", "judge videos that an earlier run of the same code generated", flag=True),
     Option("reuse_folder", "where --vdb-reuse keeps videos (default: the user's cache)", "DIR"),
-    Option(
-        "reuse_size",
-        "what --vdb-reuse keeps at most, e.g. 20GiB (default); the least recently used goes first",
-        "SIZE",
-        size,
-    ),
+    Option("reuse_size", "what --vdb-reuse keeps at most, e.g. 20GiB (default)", "SIZE", size),
     Option("metric_weights", "folder of metric networks' weights: DIR/NETWORK/FILE", "DIR"),
-    Option("metric_device", "where metric networks compute (default: cpu)", "DEVICE", device),
+    Option("metric_device", "device of metric networks, or cluster", "DEVICE", metric_device),
     Option(
         "metric_dtype",
         "dtype in which metric networks compute (default: float32)",

@@ -197,6 +197,8 @@ def _flags(session: VdbSession) -> Iterator[str]:
     for option in OPTIONS:
         if option.name not in REPLAYED or option.ini_only:
             continue
+        if option.name == "metric_device" and session.settings.scores_on_cluster:
+            continue  # where a bundle is run again there is none
         flag = f"--vdb-{option.name}".replace("_", "-")
         if option.name in PLACES:
             raw: Any = getattr(session.settings, option.target)
@@ -218,7 +220,7 @@ def _ini(config: pytest.Config) -> dict[str, str]:
     return {
         key: public(_text(value))
         for key, value in sorted(found.items())
-        if is_replayed(key) and isinstance(value, str | bool | list)
+        if is_replayed(key) and isinstance(value, str | bool | list) and value != "cluster"
     }
 
 

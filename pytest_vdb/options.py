@@ -110,6 +110,11 @@ class Settings:
         return cls(**merged)
 
     @property
+    def scores_on_cluster(self) -> bool:
+        """Whether metrics are computed on the cluster that models run on."""
+        return self.metric_device == "cluster"
+
+    @property
     def consequences(self) -> Consequences:
         from pytest_vdb.gate.policy import Consequences
 

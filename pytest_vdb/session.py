@@ -25,7 +25,7 @@ from pytest_vdb.models import load_options
 from pytest_vdb.models.registry import Registry, gather
 from pytest_vdb.models.sources import SERVE
 from pytest_vdb.options import Layers, Settings
-from pytest_vdb.records import FRAME_COUNTS, Environment, ModelSpec, Run, Workload
+from pytest_vdb.records import FRAME_COUNTS, Baseline, Environment, ModelSpec, Run, Workload
 from pytest_vdb.reuse import Sharing
 from pytest_vdb.standards import Standards
 from pytest_vdb.units import plain
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pytest_vdb.clustered import Clustered
     from pytest_vdb.measure.runner import Runner
     from pytest_vdb.metrics.engine import Extractor
-    from pytest_vdb.metrics.registry import Metrics
+    from pytest_vdb.metrics.registry import Metrics, MetricSpec
 
 PHASES = ("load", "generate", "metrics", "beside", "plugin")
 
@@ -94,18 +94,31 @@ class VdbSession:
         from pytest_vdb.metrics.engine import Extractor
 
         s = self.settings
+        device, cache = s.metric_device, s.metric_cache
+        if self.cluster is not None and s.scores_on_cluster:
+            # All videos of a workload are computed before the first one is scored.
+            device, cache = self.cluster.metric_device, cache or str(self.scratch / "rows")
         return Extractor(
             weights=None if s.metric_weights is None else self.place(s.metric_weights),
-            device=resolve_device(s.metric_device),
+            device=resolve_device(device),
             dtype=s.metric_dtype,
             batch=s.metric_batch,
-            cache=None if s.metric_cache is None else self.place(s.metric_cache),
+            cache=None if cache is None else self.place(cache),
         )
+
+    def computed(self, spec: MetricSpec, bench: Bench, run: Run, baseline: Baseline | None) -> str:
+        """Where ``spec`` computes; what the cluster does of it, for all videos, is done then."""
+        where = self.extractor.label if spec.networks else "cpu"
+        if self.cluster is None or not self.settings.scores_on_cluster or not spec.features:
+            return where
+        return where + self.cluster.compute(bench, spec, run, baseline)
 
     def clear_device(self) -> None:
         """Before anything is timed: no metric network of ours stays on an accelerator."""
         if "extractor" in self.__dict__:
             self.extractor.release()
+        if self.cluster is not None:
+            self.cluster.dismiss()
 
     @cached_property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -254,6 +267,8 @@ class VdbSession:
         """Give back the devices that no test to come needs."""
         for runner in self._runners.values():
             runner.release()
+        if self.cluster is not None:
+            self.cluster.dismiss()
 
     def make_room(self) -> None:
         """Leave the devices to somebody else's process: nothing idle of ours stays on them."""

@@ -1,4 +1,4 @@
-"""The actors of one loaded model on a cluster: hired, asked, and let go."""
+"""The actors of one task on a cluster, such as a loaded model: hired, asked, and let go."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_vdb.measure.ray_actor import Worker
+from pytest_vdb.measure.ray_actor import Held, Worker
 from pytest_vdb.measure.runner import Job
 from pytest_vdb.parallel.capacity import threads
 from pytest_vdb.parallel.cluster import Cluster, needed
-from pytest_vdb.parallel.ledger import vacant
+from pytest_vdb.parallel.ledger import Need, vacant
 from pytest_vdb.records import Json
 
 GRACE = 10.0
@@ -60,7 +60,7 @@ class Actor:
 
 
 class Crew:
-    """The living actors, all with one model; iterating gives them in the order of hiring."""
+    """The living actors, all with one task; iterating gives them in the order of hiring."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -87,10 +87,24 @@ class Crew:
         node = vacant(places, [actor.node for actor in self], self.cluster.alive())
         if node is None:
             return None
+        need = needed(job.model, job.device)
+        actor = self.engage(Worker, need, node, _environment(job), job.path)
+        actor.ask("start", portable(job))
+        actor.ask("load", portable(job))
+        return actor
+
+    def engage(
+        self,
+        kind: type[Held],
+        need: Need,
+        node: str,
+        env: dict[str, str | None],
+        path: Sequence[str],
+    ) -> Actor:
+        """An actor of ``kind`` on ``node``, which is asked nothing yet."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        need = needed(job.model, job.device)
-        make = self.cluster.ray.remote(Worker).options(
+        make = self.cluster.ray.remote(kind).options(
             num_cpus=need.cpus,
             num_gpus=need.gpus,
             memory=need.memory or None,
@@ -99,12 +113,10 @@ class Crew:
             max_task_retries=0,
         )
         here = (os.getcwd(), str(self.cluster.scratch)) if self.cluster.local else ()
-        handle = make.remote(_environment(job), self.cluster.paths(job.path), *here)
+        handle = make.remote(env, self.cluster.paths(path), *here)
         self._hired += 1
         actor = Actor(f"actor {self._hired}", node, handle)
         self._actors[actor.id] = actor
-        actor.ask("start", portable(job))
-        actor.ask("load", portable(job))
         return actor
 
     def lose(self, actor: Actor) -> None:
@@ -134,10 +146,14 @@ def portable(job: Job) -> dict[str, Json]:
 
 
 def _environment(job: Job) -> dict[str, str | None]:
-    """How many threads an actor computes with: as many as a model here, since they decide bits.
+    """As many threads as the model has here."""
+    return environment(threads(job.model))
+
+
+def environment(count: int | None) -> dict[str, str | None]:
+    """How many threads an actor computes with: as many as here, since they decide bits.
 
     Ray would set the number of cores that it counts; None takes that away.
     """
-    count = threads(job.model)
     given = {name: os.environ[name] for name in MATH if name in os.environ}
     return {"OMP_NUM_THREADS": None if count is None else str(count), **given}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vdb.errors import VdbError
 from pytest_vdb.measure.runner import Job
@@ -34,13 +34,13 @@ LEASE_SECONDS = 300.0
 """How long to wait for devices that a run outside of the cluster holds."""
 
 
-class Worker:
-    """One model on the devices that Ray gave to this process.
+class Held:
+    """A process that Ray started: what it holds is given back in `close`.
 
     Made before numpy and torch are imported: ``env`` (None takes a variable away) decides how many
-    threads they use. ``path`` goes before ``sys.path``, and ``cwd`` is where the model runs; both
-    are as they are here, or start in the folder that Ray unpacked. Files of the sample in the
-    making lie in ``scratch``, or else in this machine's temporary folder.
+    threads they use. ``path`` goes before ``sys.path``, and ``cwd`` is where it works; both are as
+    they are here, or start in the folder that Ray unpacked. ``scratch`` is where its files may lie,
+    if not in this machine's temporary folder.
     """
 
     def __init__(
@@ -59,8 +59,34 @@ class Worker:
             os.chdir(cwd)
         self.path = tuple(str(Path.cwd() / one) for one in path)
         sys.path[:] = dict.fromkeys([*self.path, *sys.path])
+        self.scratch = scratch
         self.held = ExitStack()
-        self.folder = tempfile.mkdtemp(prefix="pytest-vdb-actor-", dir=scratch)
+
+    def take(self, kind: str, devices: int) -> None:
+        """Lease devices where others lease theirs, and see no others. Raises InfraError."""
+        from pytest_vdb.measure import preflight
+        from pytest_vdb.parallel.lease import Lease, pin
+
+        lease = self.held.enter_context(Lease(devices, wait=LEASE_SECONDS, kind=kind))
+        if kind != "cpu":
+            preflight.check(lease)
+        os.environ.update(lease.env)
+        pin()
+
+    def close(self) -> None:
+        """Give everything back, and leave no files."""
+        self.held.close()
+
+
+class Worker(Held):
+    """One model on the devices that Ray gave to this process.
+
+    Files of the sample in the making lie in a folder of its own, which goes with it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.folder = tempfile.mkdtemp(prefix="pytest-vdb-actor-", dir=self.scratch)
         self.held.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.source: Source | None = None
         self.generation: Generation | None = None
@@ -89,10 +115,6 @@ class Worker:
         """What the source says of itself after its samples."""
         return _answered(lambda: self._asked(lambda ready: ready.source_told()))
 
-    def close(self) -> None:
-        """Close the model, and leave no files."""
-        self.held.close()
-
     # ------------------------------------------------------------------ within
 
     def _here(self, job: dict[str, Json], images: Mapping[str, bytes]) -> Job:
@@ -109,18 +131,12 @@ class Worker:
         return replace(asked, workload=workload, folder=self.folder, path=self.path)
 
     def _start(self, job: Job) -> Iterator[dict[str, Json]]:
-        from pytest_vdb.measure import preflight
         from pytest_vdb.measure.execute import import_libraries
-        from pytest_vdb.parallel.lease import Lease, pin
 
         kind, devices = job.device.partition(":")[0], job.model.devices
         if kind == "cpu" and devices == 1:
             devices = 0  # shares cores, which Ray counts
-        lease = self.held.enter_context(Lease(devices, wait=LEASE_SECONDS, kind=kind))
-        if kind != "cpu":
-            preflight.check(lease)
-        os.environ.update(lease.env)
-        pin()
+        self.take(kind, devices)
         import_libraries(job)
         yield {"event": "started"}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -85,6 +85,46 @@ class Extractor:
         if failure := _failed(found):
             raise failure.with_traceback(None)
         return {name: rows for name, rows in found.items() if isinstance(rows, np.ndarray)}
+
+    def lacking(
+        self,
+        features: Iterable[Feature],
+        video: Video,
+        reference: Video | None = None,
+        prompt: str | None = None,
+    ) -> list[Feature]:
+        """Those of which nothing is kept. Raises what `rows` raises before it computes."""
+        wanted = unequal(features, "features").values()
+        return [
+            f for f in wanted if self._kept.find(self._key(f, video, reference, prompt)) is None
+        ]
+
+    def results(
+        self,
+        features: Iterable[Feature],
+        video: Video,
+        reference: Video | None = None,
+        prompt: str | None = None,
+    ) -> dict[str, np.ndarray | Exception]:
+        """Rows of each feature, or what it fails with, by its name; nothing is kept."""
+        wanted = list(features)
+        found = self._pass([feature for feature in wanted if feature.of_frames], video, reference)
+        for feature in wanted:
+            if not feature.of_frames:
+                found[feature.name] = self._whole(feature, video, reference, prompt)
+        return found
+
+    def keep(
+        self,
+        features: Iterable[Feature],
+        found: Mapping[str, np.ndarray | Exception],
+        video: Video,
+        reference: Video | None = None,
+        prompt: str | None = None,
+    ) -> None:
+        """Keep what `results` gave elsewhere, of this device, as if it were computed here."""
+        for feature in features:
+            self._kept.keep(self._key(feature, video, reference, prompt), found[feature.name])
 
     def module(self, network: Network) -> torch.nn.Module:
         """``network`` on the device; loaded once. Raises MissingWeights and WrongWeights."""
@@ -183,7 +223,7 @@ class Extractor:
             found = find(feature.network, self.weights)
             of += [feature.network.name, found.sha256, self.device, self.dtype, self.batch]
         if self.cache is not None:
-            of.append(_stack())
+            of.append(stack())
         return hashlib.sha256(json.dumps(of).encode()).hexdigest()
 
 
@@ -194,8 +234,8 @@ def _code(rows: Any) -> str:
 
 
 @cache
-def _stack() -> str:
-    """The versions of what rows on disk were computed with."""
+def stack() -> str:
+    """The versions of what rows are computed with: part of what those on disk depend on."""
     names = ("pytest-vdb", "numpy", "scipy", "torch", "torchmetrics", "av", "imageio-ffmpeg")
     return ", ".join(map(versioned, names))
 

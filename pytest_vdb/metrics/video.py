@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +108,18 @@ class Video:
         held = Video(frames, fps=self._fps, audio=self._audio)
         held.path, held.name = self.path, self.name
         return held
+
+    def portable(self) -> Video:
+        """The same video, all of it in memory, for a process that has none of its files."""
+        held = self.held()
+        assert held._array is not None
+        audio = None
+        with suppress(Unmeasured):
+            audio = Audio(np.asarray(self.audio.samples), self.audio.rate)
+        # As an array: a file that is mapped would travel as its name.
+        video = Video(np.asarray(held._array), fps=self.fps, audio=audio, name=self.name)
+        video.unevenness = self.unevenness
+        return video
 
     @cached_property
     def fps(self) -> float | None:

@@ -5,6 +5,7 @@ One Ray serves all tests here: where the process is connected, ``local`` means t
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -17,7 +18,10 @@ import pytest
 
 import pytest_vdb.clustered
 import pytest_vdb.measure.cluster  # pytester forgets what an inner run imports
+import pytest_vdb.scorers.fan
 from pytest_vdb.environment import cpu_count
+from pytest_vdb.metrics.catalog.consistency import EFFICIENTNET_LITE0
+from pytest_vdb.metrics.weights import is_here
 from pytest_vdb.parallel.cluster import Cluster
 
 pytestmark = pytest.mark.skipif(
@@ -167,6 +171,144 @@ def test_ctrl_c_ends_the_actors(suite: Any) -> None:
     assert ended(pid)
 
 
+SCORED = """
+def test_quality(vdb):
+    for name in ("marked", "marked_set", "ssim", "subject_consistency[efficientnet_lite0]"):
+        if name not in vdb_left_out:
+            vdb.score(name)
+"""
+MARKED = """
+import os, signal, time
+import numpy as np
+from pytest_vdb import Kind, MetricSpec
+from pytest_vdb.metrics.features import Feature
+
+def middle(rows):
+    return float(rows.mean())
+
+def rows(video):
+    with open("scored.txt", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    if os.getpid() != HERE:
+        CHANGE
+    return np.stack([frame.mean(axis=(0, 1)) for frame in video.frames()])
+
+MARKED = Feature("marked", rows, of="video")
+
+def spec(name, needs):
+    return MetricSpec(
+        name, "level", "higher", Kind.SCORE, needs, "1", (0, 255), "a test's", "its mean level",
+        middle, features=(MARKED,),
+    )
+
+def pytest_vdb_metrics():
+    return [spec("marked", "frames"), spec("marked_set", "own_set")]
+"""
+DIES_ONCE = """
+        second = open("scored.txt").read().count(str(os.getpid())) > 1
+        if second and not os.path.exists("killed.txt"):
+            open("killed.txt", "w").write(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.3)"""
+OTHERS = ("ssim", "subject_consistency[efficientnet_lite0]")
+THERE = ("--vdb-cluster=local", "--vdb-metric-device=cluster")
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An actor a core."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def scored(suite: Any, change: str, *left_out: str) -> None:
+    """A suite that scores a feature which does ``change`` on the cluster."""
+    suite.write(f"vdb_left_out = {left_out!r}\n{SCORED}", FOUR)
+    suite.engine()
+    marked = MARKED.replace("HERE", str(os.getpid())).replace("CHANGE", change.strip())
+    (suite.root / "conftest.py").write_text(marked)
+
+
+def scorers(suite: Any) -> list[int]:
+    """The processes that computed `MARKED`, a video each."""
+    return [int(line) for line in (suite.root / "scored.txt").read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.skipif(cpu_count() < 2, reason="needs two cores")
+def test_the_same_scores_also_where_a_scorer_is_killed(suite: Any) -> None:
+    """The model's actors, which fill the machine, make room; each result is kept once."""
+    scored(suite, DIES_ONCE, *([] if is_here(EFFICIENTNET_LITE0) else OTHERS[1:]))
+    suite.store()
+    suite.engine("seed += 9")  # so that no score is that of equal videos
+    (suite.root / "scored.txt").unlink()
+    here = suite.json()
+    assert scorers(suite) == [os.getpid()] * 4
+    (suite.root / "scored.txt").unlink()
+
+    there = suite.json(*THERE)
+
+    ours, theirs = (run["tests"][0]["measurements"] for run in (here, there))
+    assert [m["samples"] for m in ours] == [m["samples"] for m in theirs]
+    assert [len(m["samples"]) for m in ours] == [4, 1, 4, 4][: len(ours)]
+    assert [m["verdict"]["state"] for m in ours] == [m["verdict"]["state"] for m in theirs]
+    assert {m["provenance"]["device"] for m in theirs} == {"cpu on a Ray cluster"}
+    killed, pids = int((suite.root / "killed.txt").read_text()), scorers(suite)
+    assert os.getpid() not in pids, "nothing was computed here"
+    assert len({*pids}) in (2, 3)
+    assert 4 < len(pids) <= 6, "all four, and again what the dead one held"
+    assert all(ended(pid) for pid in {*pids, killed})
+
+
+def test_a_scorer_that_hangs_is_killed(suite: Any) -> None:
+    scored(suite, "time.sleep(600)", "marked_set", *OTHERS)
+    result = suite.run(*THERE, "--vdb-actors=1", "--vdb-timeout=6s")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["UNMEASURED marked. *took longer than 6 s on actor 1; raise --vdb-timeout*"]
+    )
+    assert ended(scorers(suite)[0])
+
+
+def test_ctrl_c_ends_the_scorers(suite: Any) -> None:
+    scored(suite, f"os.kill({os.getpid()}, signal.SIGINT); time.sleep(600)", *OTHERS)
+    command = ["benchmarks", "--vdb-model=model_under_test:build", *THERE, "--vdb-actors=1"]
+    result = suite.pytester.inline_run("-p", "no:cacheprovider", *command, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    [pid] = scorers(suite)
+    assert ended(pid)
+
+
+def test_without_room_this_process_computes(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from pytest_vdb.scorers import fan
+
+    @ray.remote(num_cpus=cpu_count())
+    class Others:
+        def here(self) -> None: ...
+
+    scored(suite, "raise AssertionError('not there')", *OTHERS)
+    suite.store()
+    (suite.root / "scored.txt").unlink()
+    monkeypatch.setattr(fan, "ROOM", 1.0)
+    compute = fan.Scorers.compute
+    others: list[Any] = []
+
+    def crowded(self: Any, *args: Any) -> None:
+        others.append(Others.remote())  # it takes what the model's actors gave back
+        ray.get(others[0].here.remote())
+        compute(self, *args)
+
+    monkeypatch.setattr(fan.Scorers, "compute", crowded)
+    result = suite.run(*THERE, "--vdb-json=run.json")
+    ray.kill(others[0])
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["vdb: marked is computed here and not on a local Ray*no actor*"])
+    assert scorers(suite) == [os.getpid()] * 4
+    run = json.loads((suite.root / "run.json").read_text())
+    assert {m["provenance"]["device"] for m in run["tests"][0]["measurements"]} == {"cpu"}
+
+
 WIDE = """
 def pytest_vdb_models():
     from pytest_vdb import ModelSpec
@@ -201,11 +343,12 @@ def test_nobody_listens(suite: Any) -> None:
     [
         (["--vdb-cluster=there"], "--vdb-cluster: 'there' is no cluster; write local, auto*"),
         (["--vdb-actors=2"], "--vdb-actors is a limit of --vdb-cluster*"),
+        (["--vdb-metric-device=cluster"], "*the cluster of --vdb-cluster: add that, such as*local"),
         (["--vdb-cluster=local", "-n2"], "*spreads the samples itself: leave -n out"),
         (["--vdb-cluster=local", "--vdb-runner=child"], "*runner 'child' generates in this*"),
         (["--vdb-cluster=auto", "--vdb-against=HEAD"], "*--vdb-against runs both sides on this*"),
     ],
-    ids=["no-address", "alone", "xdist", "runner", "against"],
+    ids=["no-address", "alone", "metrics-alone", "xdist", "runner", "against"],
 )
 def test_what_cannot_go_together(suite: Any, args: list[str], words: str) -> None:
     suite.write(BENCH)

@@ -43,6 +43,7 @@ KNOWS: dict[str, set[str]] = {
     "parallel": NOUNS | {"baseline", "environment", "marker", "models", "options"},
     "measure": NOUNS | {"models", "parallel", "gitrepo"},
     "metrics": NOUNS | {"scenes"},
+    "scorers": NOUNS | {"environment", "measure", "metrics", "parallel"},
     "trial": NOUNS
     | {"comparison", "gate", "measure", "metrics", "models", "parallel", "gitrepo", "places"},
     "bundle": NOUNS | {"baseline", "gate", "statistic"},
@@ -160,6 +161,7 @@ LIGHT = [
     *("models.families", "models.listing", "models.twins", "models.load_options"),
     *("models.cache", "performance", "quantities", "measure.carbon", "measure.energy"),
     *("clustered", "parallel.cluster", "parallel.ledger", "measure.cluster", "measure.ray_actor"),
+    *("measure.crew", "scorers", "scorers.fan", "scorers.on_node"),
     *("measure.runner", "measure.child", "measure.group", "parallel.lease", "fanout"),
     *("parallel.schedule", "parallel.durations", "parallel.capacity", "parallel.xdist"),
     *("reuse", "sane", "measure.shared", "measure.identity", "models.identity", "report.reused"),

@@ -1,0 +1,1 @@
+"""What metrics are made of, computed by actors of a Ray cluster instead of this process."""
