@@ -220,7 +220,8 @@ def _ini(config: pytest.Config) -> dict[str, str]:
     return {
         key: public(_text(value))
         for key, value in sorted(found.items())
-        if is_replayed(key) and isinstance(value, str | bool | list) and value != "cluster"
+        if is_replayed(key) and isinstance(value, str | bool | list)
+        if (key, value) != ("vdb_metric_device", "cluster")
     }
 
 
