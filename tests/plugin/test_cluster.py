@@ -121,6 +121,13 @@ def test_the_same_verdicts_also_where_an_actor_is_killed(suite: Any) -> None:
     assert all(ended(pid) for pid in {*pids, *hired, killed})
 
 
+def test_actors_are_as_urgent_as_this_process() -> None:
+    """Else what is timed in one waits for whoever else computes here."""
+    import ray
+
+    assert ray.get(ray.remote(os.nice).remote(0)) == os.nice(0)
+
+
 NOTES = """import os, signal, time
     with open("made.txt", "a") as file:
         file.write(f"{os.getpid()} {prompt}/{seed}\\n")
