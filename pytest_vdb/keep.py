@@ -10,15 +10,14 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb import prompts
-from pytest_vdb.baseline.store import file_sha256
-from pytest_vdb.errors import BadSetting, BaselineWriteError, Unidentified, VdbError
+from pytest_vdb.baseline.store import file_sha256, replace_folder
+from pytest_vdb.errors import BadSetting, Unidentified, VdbError
 from pytest_vdb.flags import OPTIONS
 from pytest_vdb.places import public
 from pytest_vdb.prompts.images import SUFFIXES
@@ -249,12 +248,11 @@ def write(tests: Iterable[Mapping[str, Json]], results: Path, session: VdbSessio
     Raises BadSetting as `check`, and BaselineWriteError with the operating system's reason.
     """
     check(results)
-    target, blobs, draft = folder(results), session.scratch / "blobs", None
+    blobs, root = session.scratch / "blobs", session.config.rootpath
     kept = [test["kept"] for test in tests if "why" not in test.get("kept", {"why": ""})]
     media = {sha for one in kept for sha in _files(one["media"]) | _files(one["reference"])}
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+
+    def fill(draft: Path) -> None:
         for name in (MEDIA, SOURCE):
             (draft / name).mkdir()
         for blob in sorted(blobs.glob("*.*")):
@@ -263,13 +261,6 @@ def write(tests: Iterable[Mapping[str, Json]], results: Path, session: VdbSessio
         for path in sorted({path for one in kept for path in one["source"]}):
             copy = draft / SOURCE / path
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(session.config.rootpath / path, copy)
-        draft.chmod(0o755)
-        if target.is_dir():
-            shutil.rmtree(target)
-        draft.replace(target)
-    except OSError as error:
-        raise BaselineWriteError(f"{target} was not written: {error.strerror or error}") from None
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copyfile(root / path, copy)
+
+    replace_folder(folder(results), fill)

@@ -172,6 +172,19 @@ def write_atomically(path: Path, content: str | IO[bytes]) -> None:
 
     Raises BaselineWriteError with the operating system's reason; the old file stays as it was.
     """
+
+    def fill(file: IO[bytes]) -> None:
+        if isinstance(content, str):
+            file.write(content.encode())
+        else:
+            with content:
+                shutil.copyfileobj(content, file)
+
+    fill_atomically(path, fill)
+
+
+def fill_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
+    """As `write_atomically`, of what ``fill`` writes into the open file."""
     temporary = None
     try:
         if path.exists() and not path.is_file():
@@ -180,11 +193,7 @@ def write_atomically(path: Path, content: str | IO[bytes]) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            if isinstance(content, str):
-                file.write(content.encode())
-            else:
-                with content:
-                    shutil.copyfileobj(content, file)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -197,3 +206,24 @@ def write_atomically(path: Path, content: str | IO[bytes]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Put the folder that ``fill`` fills at ``path``, whole or not at all.
+
+    Raises BaselineWriteError with the operating system's reason.
+    """
+    draft = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        fill(draft)
+        draft.chmod(0o755)
+        if path.is_dir():
+            shutil.rmtree(path)
+        draft.replace(path)
+    except OSError as error:
+        raise BaselineWriteError(f"{path} was not written: {error.strerror or error}") from None
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)

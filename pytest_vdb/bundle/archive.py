@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
@@ -19,8 +18,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from pytest_vdb.baseline.store import fill_atomically
 from pytest_vdb.baseline.validate import SHA256, parse
-from pytest_vdb.errors import BadBundle, BaselineWriteError
+from pytest_vdb.errors import BadBundle
 from pytest_vdb.names import CONTROL
 from pytest_vdb.records import Json
 
@@ -45,26 +45,14 @@ def pack(target: Path, members: Members) -> None:
 
     Raises BaselineWriteError with the operating system's reason.
     """
-    draft = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        draft = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                files = {name: _add(archive, name, members[name]) for name in sorted(members)}
-                manifest = {"schema": SCHEMA, "files": files}
-                _add(archive, MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.replace(target)
-        draft = None
-    except OSError as error:
-        raise BaselineWriteError(f"{target} was not written: {error.strerror or error}") from None
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
+
+    def fill(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            files = {name: _add(archive, name, members[name]) for name in sorted(members)}
+            manifest = {"schema": SCHEMA, "files": files}
+            _add(archive, MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+
+    fill_atomically(target, fill)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> dict[str, Json]:

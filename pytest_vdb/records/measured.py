@@ -192,6 +192,19 @@ class Measurement(Record):
     note: str = ""
 
     @classmethod
+    def from_run(cls, entry: Mapping[str, Json]) -> Self:
+        """As docs/json.md has it: why something was not measured is its verdict's to say."""
+        return cls(
+            name=entry["name"],
+            unit=entry["unit"],
+            direction=entry["direction"],
+            kind=Kind(entry["kind"]),
+            headline=entry["headline"],
+            values=tuple(Value.from_json(value) for value in entry["samples"]),
+            provenance=Provenance.from_json(entry["provenance"]),
+        )
+
+    @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
         return cls(
             name=data["name"],

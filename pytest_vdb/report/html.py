@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vdb.errors import BadSetting, BaselineWriteError
+from pytest_vdb.baseline.store import replace_folder
+from pytest_vdb.errors import BadSetting
 from pytest_vdb.records import Json, Timeline
 from pytest_vdb.report import again, beside, changes, edits, overview, ranked, sweeps
 from pytest_vdb.units import plain
@@ -72,7 +72,7 @@ def write(run: dict[str, Json], target: Path, context: Context) -> None:
     Raises BadSetting as `check`, and BaselineWriteError with the operating system's reason.
     """
     check(target)
-    _whole(target, lambda draft: _fill(draft, run, context))
+    replace_folder(target, lambda draft: _fill(draft, run, context))
 
 
 def write_part(run: dict[str, Json], target: Path, context: Context) -> None:
@@ -83,24 +83,7 @@ def write_part(run: dict[str, Json], target: Path, context: Context) -> None:
     others = {path.name for path in target.iterdir()} - PARTS if target.is_dir() else set()
     if target.is_symlink() or target.is_file() or others:
         raise BadSetting(f"--vdb-html: {target} is none of ours, so it is left alone; remove it")
-    _whole(target, lambda draft: _fill_tests(draft, run, context))
-
-
-def _whole(target: Path, fill: Callable[[Path], None]) -> None:
-    draft = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        fill(draft)
-        draft.chmod(0o755)
-        if target.is_dir():
-            shutil.rmtree(target)
-        draft.replace(target)
-    except OSError as error:
-        raise BaselineWriteError(f"{target} was not written: {error.strerror or error}") from None
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
+    replace_folder(target, lambda draft: _fill_tests(draft, run, context))
 
 
 def clean(value: Json) -> Json:

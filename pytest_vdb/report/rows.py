@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_vdb.records import Json, Kind, Measurement, Provenance, State, Value, Verdict
+from pytest_vdb.records import Json, Kind, Measurement, State, Verdict
 from pytest_vdb.statistic import summarize
 from pytest_vdb.units import show
 
 
 def parsed(entry: Mapping[str, Json]) -> tuple[Measurement, Verdict]:
     """A measurement of docs/json.md as the nouns."""
-    measurement = Measurement(
-        entry["name"],
-        entry["unit"],
-        entry["direction"],
-        Kind(entry["kind"]),
-        entry["headline"],
-        tuple(Value.from_json(value) for value in entry["samples"]),
-        Provenance.from_json(entry["provenance"]),
-    )
-    return measurement, Verdict.from_json(entry["verdict"])
+    return Measurement.from_run(entry), Verdict.from_json(entry["verdict"])
 
 
 def label(m: Measurement, verdict: Verdict) -> str:

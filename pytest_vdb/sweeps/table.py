@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_vdb.records import Json, Kind, Measurement, Provenance, Value
+from pytest_vdb.records import Json, Kind, Measurement
 from pytest_vdb.sweeps.front import Candidate, front, recommend
 from pytest_vdb.sweeps.levels import Level, compare, level, slack_of
 from pytest_vdb.sweeps.limits import parse
@@ -103,20 +103,8 @@ def _measured(tests: Sequence[Test]) -> dict[str, Measurement]:
             if entry["kind"] == Kind.DISTANCE:
                 continue
             if not (entry["name"] in found and found[entry["name"]].values):
-                found[entry["name"]] = _parsed(entry)
+                found[entry["name"]] = Measurement.from_run(entry)
     return found
-
-
-def _parsed(entry: Mapping[str, Json]) -> Measurement:
-    return Measurement(
-        entry["name"],
-        entry["unit"],
-        entry["direction"],
-        Kind(entry["kind"]),
-        entry["headline"],
-        tuple(Value.from_json(value) for value in entry["samples"]),
-        Provenance.from_json(entry["provenance"]),
-    )
 
 
 def _reference(
