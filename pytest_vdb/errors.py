@@ -99,8 +99,11 @@ class InfraError(VdbError, RuntimeError):
     """The machine, not the change under test, is at fault: a lost worker, too few devices."""
 
 
-class GenerationTimeout(VdbError, TimeoutError):
-    """One load or one generation took longer than ``--vdb-timeout``."""
+class GenerationTimeout(VdbError, RuntimeError):
+    """One load or one generation took longer than ``--vdb-timeout``.
+
+    No TimeoutError: that is an OSError, and code that repeats a failed read would swallow it.
+    """
 
 
 class Insane(VdbError, AssertionError):
