@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vdb import prompts
+from pytest_vdb import hang, prompts
 from pytest_vdb.baseline.store import Store
 from pytest_vdb.environment import performance_environment, quality_environment, resolve_device
 from pytest_vdb.errors import BadSetting
@@ -255,7 +255,7 @@ class VdbSession:
             else:
                 from pytest_vdb.measure.inprocess import InProcess
 
-                self._runners[kind] = InProcess(self.settings.cache_budget)
+                self._runners[kind] = InProcess(self.settings.cache_budget, hang.log(self.config))
         return self._runners[kind]
 
     def device_of(self, spec: ModelSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import threading
 import time
@@ -13,6 +14,8 @@ from typing import Any, Self, TypeVar
 from pytest_vdb.errors import BadSetting, GenerationTimeout
 
 T = TypeVar("T")
+GRACE = 30.0
+"""Seconds past its limit after which an `Alarm` that Python did not notice ends the process."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,18 @@ class Alarm:
     nothing. What used SIGALRM before gets its handler back, and its timer with what is left of it.
 
     The limit works by SIGALRM, so it needs the main thread of a POSIX process (elsewhere
-    BadSetting), and Python notices a signal only between its own instructions: a hang inside one C
-    call, such as a kernel or a blocked read in an extension, ends when that call returns. Only a
-    child process can be ended wherever it hangs.
+    BadSetting), and Python notices a signal only between its own instructions: not inside one C
+    call, such as a kernel or a blocked read in an extension. With ``log``, an open file descriptor,
+    a process that has not noticed its limit `GRACE` later writes every thread's traceback there and
+    exits with 1. That is `faulthandler`'s work, whose one timer must be nobody else's.
     """
 
-    def __init__(self, seconds: float | None, message: Callable[[], str]) -> None:
+    def __init__(
+        self, seconds: float | None, message: Callable[[], str], log: int | None = None
+    ) -> None:
         self.seconds = seconds
         self.message = message
+        self.log = log
         self.rung = False
 
     def __enter__(self) -> Self:
@@ -81,14 +88,13 @@ class Alarm:
         self._entered = time.monotonic()
         self._timer = signal.setitimer(signal.ITIMER_REAL, 0)  # first: ours must not catch theirs
         self._handler = signal.signal(signal.SIGALRM, self._ring)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        self._start()
         return self
 
     def restart(self) -> None:
         """Start the time anew. Raises GenerationTimeout where the block swallowed one before."""
         self._raise_swallowed()
-        if self.seconds is not None:
-            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        self._start()
 
     def __exit__(
         self,
@@ -99,6 +105,7 @@ class Alarm:
         if self.seconds is None:
             return
         signal.setitimer(signal.ITIMER_REAL, 0)
+        self._unwatch()
         signal.signal(signal.SIGALRM, self._handler)
         delay, interval = self._timer
         if delay:
@@ -108,8 +115,20 @@ class Alarm:
         if kind is None or (issubclass(kind, Exception) and kind is not GenerationTimeout):
             self._raise_swallowed(error)
 
+    def _start(self) -> None:
+        if self.seconds is None:
+            return
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        if self.log is not None:
+            faulthandler.dump_traceback_later(self.seconds + GRACE, exit=True, file=self.log)
+
+    def _unwatch(self) -> None:
+        if self.log is not None:
+            faulthandler.cancel_dump_traceback_later()
+
     def _ring(self, signum: int, frame: FrameType | None) -> Any:
         self.rung = True
+        self._unwatch()
         raise GenerationTimeout(self.message())
 
     def _raise_swallowed(self, cause: BaseException | None = None) -> None:

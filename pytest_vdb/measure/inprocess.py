@@ -20,15 +20,15 @@ class InProcess:
     ``budget`` is how many bytes the loaded pipelines may take together (`PipelineCache`).
 
     ``job.timeout`` works by SIGALRM: in the main thread of a POSIX process alone (elsewhere
-    BadSetting), and a hang inside one C call is seen only when that call returns. A model that
-    must be ended wherever it hangs, or that may take the process with it, belongs in
-    `child.ChildProcess`.
+    BadSetting), and a hang inside one C call is seen only when that call returns; with ``log`` it
+    ends this process (`Alarm`). A model that may do so belongs in `child.ChildProcess`.
     """
 
     name = "inprocess"
 
-    def __init__(self, budget: int | None = None) -> None:
+    def __init__(self, budget: int | None = None, log: int | None = None) -> None:
         self.cache = PipelineCache(budget)
+        self.log = log
 
     def run(self, job: Job, progress: Progress | None = None) -> Run:
         """Execute ``job``; ``load`` is that of the one load, also in later runs."""
@@ -69,7 +69,7 @@ class InProcess:
         tally({"event": "loaded", "seconds": loaded.seconds})
         loaded.used = True
         try:
-            with Alarm(job.timeout, lambda: tally.too_slow) as alarm:
+            with Alarm(job.timeout, lambda: tally.too_slow, self.log) as alarm:
                 execute(job, _restarting(alarm, tally), loaded.source)
         except (GenerationTimeout, OutOfMemory):
             # Interrupted anywhere: its state is not to be trusted, nor what it still allocates.
@@ -84,7 +84,8 @@ class InProcess:
         def limited() -> tuple[Source, float]:
             self.release()
             # A server has a limit of its own, which leaves out its wait for devices.
-            with Alarm(None if served else job.timeout, lambda: Tally(job).too_slow):
+            limit = None if served else job.timeout
+            with Alarm(limit, lambda: Tally(job).too_slow, self.log):
                 return load(job)
 
         # What another process loads takes no memory of ours, and no context on the device.

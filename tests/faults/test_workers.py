@@ -96,6 +96,49 @@ def test_a_killed_and_a_hung_worker_cost_one_test_each(
     assert outcomes(recorded) == {**well, "test_kill": "failed", "test_hang": "failed"}
 
 
+STUCK = """
+import ctypes, sys
+import numpy as np
+import pytest_vdb.measure.clock
+
+pytest_vdb.measure.clock.GRACE = 1.0  # seconds
+
+def load(**given):
+    def generate(prompt, **arguments):
+        if prompt == "hang":
+            mutex = (ctypes.c_char * 256)()
+            for _ in "twice":  # no signal ends the second lock, and the interpreter's is held
+                ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        return np.stack([np.roll(picture, step, axis=1) for step in range(4)])
+    return generate
+"""
+IN_C = """
+import pytest
+
+@pytest.mark.vdb(prompts=["cat"])
+def test_well(vdb):
+    assert vdb.score("sharpness").mean > 0
+
+@pytest.mark.vdb(prompts=["hang"])
+def test_hang(vdb):
+    assert vdb.score("sharpness").mean > 0
+"""
+
+
+def test_a_generation_that_hangs_in_c_ends_its_process(pytester: pytest.Pytester) -> None:
+    """A worker's too, which is then replaced as any that died."""
+    pytester.makepyfile(IN_C, engine=STUCK)
+    limits = ["--vdb-timeout=2s", "--vdb-missing=warn", "--vdb-json=run.json"]
+    result = pytester.runpytest_subprocess(
+        *ALONE, "--vdb-model=engine:load", *limits, timeout=UNTIL
+    )
+    assert result.ret == 1
+    result.stderr.fnmatch_lines(["Timeout (0:00:03)!", "*engine.py*in generate"])
+    (kept,) = (pytester.path / "run.json.partial").read_text().splitlines()
+    assert "test_well" in kept
+
+
 SLOW = """
 import os, signal, time
 import pytest
