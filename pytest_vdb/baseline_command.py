@@ -15,8 +15,8 @@ from pytest_vdb.baseline import run as runs
 from pytest_vdb.baseline.identity import benchmark_name
 from pytest_vdb.baseline.update import lock
 from pytest_vdb.errors import BadSetting
-from pytest_vdb.flags import count
 from pytest_vdb.names import slug
+from pytest_vdb.readers import count
 from pytest_vdb.statistic import STATISTICS
 from pytest_vdb.units import plain, show
 

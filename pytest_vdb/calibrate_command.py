@@ -17,11 +17,11 @@ from pytest_vdb.baseline import calibration as files
 from pytest_vdb.baseline.remote import is_url
 from pytest_vdb.environment import facts
 from pytest_vdb.errors import BadSetting, BaselineWriteError, InfraError, VdbError
-from pytest_vdb.flags import count
 from pytest_vdb.gate import calibration
 from pytest_vdb.gate.policy import percent
 from pytest_vdb.gitrepo import described
 from pytest_vdb.noise import SESSIONS_TO_TELL, Calibrated, Noise
+from pytest_vdb.readers import count
 from pytest_vdb.records import Kind, Measurement, Run
 
 if TYPE_CHECKING:

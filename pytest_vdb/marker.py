@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_vdb.errors import BadSetting, nearest
-from pytest_vdb.flags import choice, count, duration
 from pytest_vdb.models.load_options import LOAD_OPTIONS
+from pytest_vdb.readers import choice, count, duration
 
 CALL_ARGUMENTS = (
     "num_frames",

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_vdb.baseline.validate import parse
 from pytest_vdb.errors import BadRun, BadSetting
-from pytest_vdb.flags import url
+from pytest_vdb.readers import url
 from pytest_vdb.records import Json
 from pytest_vdb.report import github, writers
 from pytest_vdb.report.ranked import ranked

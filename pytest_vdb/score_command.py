@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, extra: Sequence[MetricSpec]) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raise BadSetting for paths and devices that cannot be, before minutes of work."""
     from pytest_vdb.environment import resolve_device
-    from pytest_vdb.flags import device
+    from pytest_vdb.readers import device
 
     try:
         options.device = resolve_device(device(options.device))

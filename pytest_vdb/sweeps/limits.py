@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_vdb.errors import BadSetting
-from pytest_vdb.flags import duration, size
+from pytest_vdb.readers import duration, size
 
 _LIMIT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=)\s*([^\s<>=]+)\s*")
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_vdb.errors import BadSetting, InfraError
-from pytest_vdb.flags import cluster as read
 from pytest_vdb.parallel.capacity import threads
 from pytest_vdb.parallel.cluster import Cluster, _check_version, _looking, code, needed
 from pytest_vdb.parallel.ledger import TRIES, Ledger, Need, Node, Spent, spread, vacant
+from pytest_vdb.readers import cluster as read
 from pytest_vdb.records import ModelSpec
 
 GIB = 2**30

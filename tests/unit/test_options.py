@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from pytest_vdb.errors import BadSetting
-from pytest_vdb.flags import OPTIONS, device, duration, literal
+from pytest_vdb.flags import OPTIONS
 from pytest_vdb.marker import marker_layer
 from pytest_vdb.options import Layers, Settings
+from pytest_vdb.readers import device, duration, literal
 
 
 def mark(**kwargs):
