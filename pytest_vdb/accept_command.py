@@ -17,11 +17,19 @@ from pytest_vdb.baseline.identity import PERFORMANCE, benchmark_name
 from pytest_vdb.baseline.run import RunFile, RunRow
 from pytest_vdb.baseline.validate import ACCEPTABLE, check_acceptance
 from pytest_vdb.errors import BadRun, BadSetting, VdbError
-from pytest_vdb.gate import FINE, StoredSession, judge
-from pytest_vdb.gate.acceptance import TIMED
+from pytest_vdb.gate import FINE, StoredSession, judge, stored_of
 from pytest_vdb.gate.policy import Tolerance, tolerance_for
 from pytest_vdb.names import CONTROL, slug
-from pytest_vdb.records import REPORTED, Acceptance, Kind, Measurement, State, Verdict, definition
+from pytest_vdb.records import (
+    REPORTED,
+    TIMED,
+    Acceptance,
+    Kind,
+    Measurement,
+    State,
+    Verdict,
+    definition,
+)
 from pytest_vdb.report import rows as words
 from pytest_vdb.statistic import summarize
 from pytest_vdb.units import plain, show
@@ -188,14 +196,9 @@ def _judged(row: RunRow, session: VdbSession) -> Verdict | str:
         file = session.store.read(path)
     except VdbError as error:
         return str(error)
-    baseline = file.workloads.get(row.workload.hash) if file else None
-    stored = baseline.measurements.get(m.name) if baseline else None
-    if baseline is None or stored is None or stored.provenance != definition(m.provenance):
+    sessions = stored_of(file.workloads.get(row.workload.hash) if file else None, m)
+    if not sessions:
         return f"{session.settings.baselines} has no baseline of it"
-    sessions = [
-        StoredSession(stored.sessions[key], baseline.sessions[key].commit, key[:16])
-        for key in sorted(stored.sessions)
-    ]
     tolerance = _tolerance(m, session.settings, row.verdict.tolerance)
     return judge(m, sessions, tolerance=tolerance, guard_m=session.settings.guard_m)
 

@@ -9,16 +9,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_vdb.baseline import calibration, schema
 from pytest_vdb.baseline import prune as pruning
 from pytest_vdb.baseline import run as runs
+from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.identity import benchmark_name
 from pytest_vdb.baseline.update import lock
 from pytest_vdb.errors import BadSetting
 from pytest_vdb.names import slug
 from pytest_vdb.readers import count
-from pytest_vdb.statistic import STATISTICS
-from pytest_vdb.units import plain, show
+from pytest_vdb.statistic import STATISTICS, headline_of
+from pytest_vdb.units import columns, plain, show
 
 # ------------------------------------------------------------------------- prune
 
@@ -106,7 +106,8 @@ def diff(options: argparse.Namespace) -> None:
     old, new = _levels(options.a), _levels(options.b)
     rows = [_row(one, other, old.get(one), new.get(other)) for one, other in _pairs(old, new)]
     head = ("model, benchmark, measurement", "", "A", "B", "change")
-    print(_table([head, *rows]))
+    shown = [[plain(cell) for cell in row] for row in (head, *rows)]
+    print("\n".join(columns(shown, left=2)))
 
 
 def _pairs(old: Mapping[Key, Level], new: Mapping[Key, Level]) -> list[tuple[Key, Key]]:
@@ -137,25 +138,10 @@ def _row(one: Key, other: Key, a: Level | None, b: Level | None) -> tuple[str, .
     return (where, level.statistic, *sides, change)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    rows = [tuple(plain(cell) for cell in row) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)
-
-
 def _levels(path: Path) -> dict[Key, Level]:
     """Of a run, a baseline file, or all baseline files of a folder (its latest sessions)."""
     if path.is_dir():
-        media = path / "media"
-        found = [p for p in sorted(path.glob("*/*/**/*.json")) if p.name != calibration.NAME]
-        files = [p for p in found if not p.is_relative_to(media)]
+        files = schema.files_below(path)
         levels = {key: level for file in files for key, level in _stored(file).items()}
         if not levels:
             raise BadSetting(
@@ -210,6 +196,5 @@ def _stored(path: Path) -> dict[Key, Level]:
 
 
 def _level(values: list[float], unit: str) -> Level:
-    """What stands for seconds is their median, for bytes their largest, for all else the mean."""
-    statistic = {"s": "median", "B": "max"}.get(unit, "mean")
-    return Level(STATISTICS[statistic](values), unit, statistic)
+    name = headline_of(unit)
+    return Level(STATISTICS[name](values), unit, name)

@@ -10,14 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb import performance as figures
-from pytest_vdb.errors import (
-    BaselineError,
-    Insane,
-    LostMedium,
-    UnknownStage,
-    Unmeasured,
-    VdbError,
-)
+from pytest_vdb.errors import BaselineError, Insane, LostMedium, UnknownStage, Unmeasured, VdbError
 from pytest_vdb.models.sources import provides
 from pytest_vdb.progress import progress
 from pytest_vdb.records import (
@@ -32,8 +25,6 @@ from pytest_vdb.records import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
     from pytest_vdb.measure.runner import Job
@@ -334,7 +325,7 @@ class Bench:
             if "latent" not in media:
                 raise Unmeasured("the baseline keeps no latent of this sample")
             assert sample.latent is not None
-            path = self._medium(media["latent"])
+            path = self.session.medium(media["latent"])
             try:
                 reference = np.load(path)
             except (ValueError, EOFError, OSError) as error:
@@ -351,16 +342,11 @@ class Bench:
                 "the baseline keeps a latent and a preview of this large video, and no lossless "
                 "one; store it with --vdb-reference=lossless --vdb-update --vdb-update-mode=all"
             )
-        path = self._medium(media["video"])
+        path = self.session.medium(media["video"])
         if str(path) not in self._videos:
             video = Video(path, name=f"the baseline's video of {sample.key}")
             self._videos[str(path)] = video.held(self.session.scratch / "references")
         return {"reference": self._videos[str(path)]}
-
-    def _medium(self, sha256: str) -> Path:
-        """A reference medium: written in this run, as the base side's are, or the store's."""
-        written = sorted((self.session.scratch / "blobs").glob(f"{sha256}.*"))
-        return written[0] if written else self.session.store.blob(sha256)
 
     def identical(self, baseline: Baseline | None) -> bool:
         """Whether every video equals the baseline's, bit for bit, as decoded."""

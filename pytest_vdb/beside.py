@@ -25,6 +25,7 @@ from pytest_vdb.measure.child import ChildProcess
 from pytest_vdb.measure.code import loaded_code
 from pytest_vdb.progress import progress
 from pytest_vdb.records import (
+    TIMED,
     Baseline,
     Json,
     Kind,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 OPEN = (State.INCONCLUSIVE, State.NO_BASELINE, State.REGRESSION)
 """What the stored baseline may say for the base to be asked."""
-
-SIDE_BY_SIDE = (Kind.LATENCY, Kind.ENERGY)
 
 
 class BaseBench(Bench):
@@ -130,9 +129,9 @@ class Beside:
             return stored
         if stored.state not in OPEN or tolerance.off or measurement.missing:
             # What the screen alone could not tell was to be told here.
-            timed = measurement.kind in SIDE_BY_SIDE
+            timed = measurement.kind in TIMED
             return replace(stored, resolves=None) if timed else stored
-        ask = self._side_by_side if measurement.kind in SIDE_BY_SIDE else self._once
+        ask = self._side_by_side if measurement.kind in TIMED else self._once
         try:
             with self.session.charged("beside"):
                 verdict = ask(bench, measurement, tolerance)

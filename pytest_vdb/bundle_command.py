@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pytest_vdb import keep, replay
 from pytest_vdb.baseline import run as runs
-from pytest_vdb.baseline.store import file_sha256
 from pytest_vdb.bundle import archive
 from pytest_vdb.bundle.compare import Finding, Outcome, Side, compare, differing
 from pytest_vdb.bundle.contents import Contents, opened
 from pytest_vdb.errors import BadBundle, BadRun, BadSetting
 from pytest_vdb.gitrepo import described
+from pytest_vdb.names import file_sha256
 from pytest_vdb.units import plain, show
 
 # ------------------------------------------------------------------------- bundle
@@ -118,12 +118,11 @@ def _rerun(found: Contents, scratch: Path, options: argparse.Namespace) -> int:
     if strange := [*_strange(found, here)]:
         print(plain(f"their files are the bundle's; not as in this folder: {', '.join(strange)}"))
     try:
-        again = replay.run(found, scratch, here, options.pytest)
-        new = Side(replay.read(again), runs.read(again).rows)
+        again = runs.read(replay.run(found, scratch, here, options.pytest))
     except BadRun as error:
         print(plain(f"NOT VERIFIED: {error}"))
         return 1
-    old = Side(found.run, found.rows)
+    old, new = Side(found.run, found.rows), Side(again.run, again.rows)
     if changed := differing(old, new):
         print(plain(f"another environment, so the gate's rules decide: {'; '.join(changed)}"))
     findings = [*compare(old, new, by_rule=options.by_rule)]

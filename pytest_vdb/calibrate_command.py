@@ -22,7 +22,8 @@ from pytest_vdb.gate.policy import percent
 from pytest_vdb.gitrepo import described
 from pytest_vdb.noise import SESSIONS_TO_TELL, Calibrated, Noise
 from pytest_vdb.readers import count
-from pytest_vdb.records import Kind, Measurement, Run
+from pytest_vdb.records import TIMED, Measurement, Run
+from pytest_vdb.units import columns
 
 if TYPE_CHECKING:
     from pytest_vdb.baseline.store import Store
@@ -169,7 +170,7 @@ def _noise(bench: Bench, pairs: Sequence[Pair]) -> dict[str, Noise]:
     names = [
         name
         for name in dict.fromkeys((*figures.NAMES, *sorted(stages)))
-        if (what := figures.figure(name)).kind in (Kind.LATENCY, Kind.ENERGY) and what.once is None
+        if (what := figures.figure(name)).kind in TIMED and what.once is None
     ]
     return noise_of(pairs, names, read)
 
@@ -207,25 +208,13 @@ def report(sessions: Sequence[Calibrated]) -> list[str]:
             _told(rules.screen_resolves([[1.0, 1.0]] * 3, assumed.session_sd) if assumed else None),
         ]
         rows.append((name, *cells))
-    return [*_table(rows), "", *LEGEND, *_lacking(sessions)]
+    return [*columns(rows, left=1), "", *LEGEND, *_lacking(sessions)]
 
 
 def _told(share: float | None) -> str:
     if share is None:
         return "–"
     return percent(share) if share < 1 else "> 100%"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return [line.rstrip() for line in lines]
 
 
 def _lacking(sessions: Sequence[Calibrated]) -> list[str]:

@@ -180,22 +180,14 @@ def _hooks() -> Any:
 def _devices() -> list[Device]:
     """The GPUs that this process may use; empty without a driver."""
     from pytest_vdb.models.listing import Device
-    from pytest_vdb.parallel.lease import visible_devices
+    from pytest_vdb.parallel.lease import nvml_session, visible_devices
 
-    uuids = visible_devices()
-    if not uuids:
-        return []
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
+    with nvml_session() as nvml:
+        handles = [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in visible_devices()]
         return [
-            Device(str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total))
+            Device(str(nvml.nvmlDeviceGetName(h)), int(nvml.nvmlDeviceGetMemoryInfo(h).total))
             for h in handles
         ]
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _metrics(options: argparse.Namespace) -> None:

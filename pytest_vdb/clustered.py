@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vdb.environment import resolve_device
-from pytest_vdb.errors import BadSetting, InfraError, VdbError
+from pytest_vdb.errors import EXIT_INFRA, BadSetting, InfraError, VdbError
 from pytest_vdb.records import Baseline, Environment, ModelSpec, Run
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pytest_vdb.parallel.cluster import Cluster
     from pytest_vdb.scorers.fan import Inputs, Scorers
     from pytest_vdb.session import VdbSession
-
-EXIT_INFRA = 10
 
 
 class Clustered:
@@ -159,11 +157,11 @@ class Joining:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        from pytest_vdb.plugin import _session, _uses_vdb
+        from pytest_vdb.stash import session_of, uses_vdb
 
-        if session.config.option.collectonly or not any(map(_uses_vdb, session.items)):
+        if session.config.option.collectonly or not any(map(uses_vdb, session.items)):
             return
-        clustered = _session(session.config).cluster
+        clustered = session_of(session.config).cluster
         assert clustered is not None
         try:
             clustered.join()

@@ -20,7 +20,7 @@ from pytest_vdb.errors import BadSetting
 from pytest_vdb.gate.calibration import estimate
 from pytest_vdb.gate.policy import Tolerance, percent, tolerance_for
 from pytest_vdb.noise import Calibrated
-from pytest_vdb.records import Kind, Stored
+from pytest_vdb.records import TIMED, Kind, Stored
 
 if TYPE_CHECKING:
     from pytest_vdb.session import VdbSession
@@ -52,13 +52,7 @@ def _tell(session: VdbSession) -> None:
 
 def _files(root: Path) -> Iterator[tuple[Path, BaselineFile]]:
     """Baseline files of the folder, with their places."""
-    for path in sorted(root.glob("*/*/**/*.json")):
-        if (
-            path.name == files.NAME
-            or path.name.startswith(".")
-            or path.is_relative_to(root / "media")
-        ):
-            continue
+    for path in schema.files_below(root):
         if (file := schema.read(path)) is not None:
             yield path.relative_to(root), file
 
@@ -91,7 +85,7 @@ def _reach(
     from pytest_vdb.gate import rules
 
     sessions = [list(stored.sessions[date].values()) for date in sorted(stored.sessions)]
-    if kind in (Kind.LATENCY, Kind.ENERGY) and min(map(min, sessions)) > 0:
+    if kind in TIMED and min(map(min, sessions)) > 0:
         known = estimate(calibrated, name)
         sd = known.session_sd if known else rules.SESSION_SD
         share = rules.screen_resolves(sessions, sd)

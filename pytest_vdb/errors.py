@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 import pytest
 
+EXIT_INFRA = 10
+"""Exit code of a session whose only failures are the infrastructure's: a CI may requeue it once."""
+
 
 class VdbError(Exception):
     """The plugin's own errors: shown as their message alone, without a traceback."""
@@ -149,3 +152,11 @@ def nearest(word: object, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + (", ".join(known) or "none")
+
+
+def named(name: str, message: str) -> VdbError:
+    """What another process raised, by its own class; what is none of ours is an InfraError."""
+    kind = globals().get(name)
+    if not (isinstance(kind, type) and issubclass(kind, VdbError)):
+        kind = InfraError
+    return kind(message)

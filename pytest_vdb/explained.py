@@ -122,12 +122,11 @@ def _beside(bench: Bench, base: Side, new: Side) -> tuple[Side, Side]:
     beside = bench.session.beside
     if beside is None:
         return base, new
-    key = beside._key(bench)
-    other = beside._benches.get(key)
+    other = beside.generated(bench)
     theirs = trace_of(other, other._run) if other is not None else None
     if theirs is not None:
         base = _side(theirs)
-    trial = beside.trials.get(key)
+    trial = beside.trials.get(beside._key(bench))
     if trial is None or not trial.pairs:
         return base, new
     ours, its = (

@@ -43,10 +43,10 @@ class FanOut:
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
         """Ours in place of any other, as soon as the workers have found vdb tests."""
         from pytest_vdb.parallel import xdist
-        from pytest_vdb.plugin import _session
+        from pytest_vdb.stash import session_of
 
         native = yield
-        scratch = _session(self.config).scratch
+        scratch = session_of(self.config).scratch
         try:
             return xdist.scheduling(native, self.config, self.layers, scratch)
         except VdbError as error:
@@ -84,10 +84,10 @@ class Collected:
 
     @pytest.hookimpl(tryfirst=True)  # xdist's own tells that the collection is complete
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        from pytest_vdb.plugin import _session, _uses_vdb
+        from pytest_vdb.stash import session_of, uses_vdb
 
-        users = [item for item in session.items if _uses_vdb(item)]
+        users = [item for item in session.items if uses_vdb(item)]
         if users:
             from pytest_vdb.parallel import xdist
 
-            xdist.write_plan(_session(session.config), users)
+            xdist.write_plan(session_of(session.config), users)

@@ -40,7 +40,7 @@ def _vdb_point(request: pytest.FixtureRequest) -> dict[str, Any]:
 def vdb(request: pytest.FixtureRequest, vdb_model: ModelSpec, _vdb_point: dict[str, Any]) -> Vdb:
     """Measurements of the model on this test's workload, generated when first asked for."""
     from pytest_vdb import marker
-    from pytest_vdb.plugin import SESSION, TEST
+    from pytest_vdb.stash import SESSION, TEST
     from pytest_vdb.verdicts import TestRun
     from pytest_vdb.view import Vdb
 
@@ -58,7 +58,7 @@ def vdb_pipeline(request: pytest.FixtureRequest, vdb: Vdb) -> Iterator[Any]:
     Raises Incomplete for what is no diffusers pipeline in this process: recorded videos, servers,
     engines, and all models under the child-process runner or on a cluster.
     """
-    from pytest_vdb.plugin import SESSION
+    from pytest_vdb.stash import SESSION
 
     session = request.config.stash[SESSION]
     bench = vdb._bench

@@ -17,8 +17,8 @@ from pytest_vdb.names import slug
 from pytest_vdb.records import Json
 from pytest_vdb.report import changes
 from pytest_vdb.report.changes import Change
-from pytest_vdb.statistic import STATISTICS
-from pytest_vdb.units import plain, show
+from pytest_vdb.statistic import STATISTICS, headline_of
+from pytest_vdb.units import columns, plain, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +78,8 @@ def _gather(options: argparse.Namespace) -> tuple[Found, list[str]]:
 
 
 def level(point: Point, unit: str) -> float:
-    """What stands for a session: of seconds the median, of bytes the most, else the mean."""
-    return STATISTICS[statistic(unit)](list(point.values.values()))
-
-
-def statistic(unit: str) -> str:
-    return {"s": "median", "B": "max"}.get(unit, "mean")
+    """What stands for a session."""
+    return STATISTICS[headline_of(unit)](list(point.values.values()))
 
 
 def _changes(series: Series) -> list[Change] | str:
@@ -99,7 +95,7 @@ def _changes(series: Series) -> list[Change] | str:
 def _blocks(found: Found) -> Iterator[str]:
     for key, series in found.items():
         where = f"{key.benchmark}, workload {key.workload}, on {key.environment}"
-        yield f"{key.name} ({statistic(series.unit)}; {series.direction} is better): {where}"
+        yield f"{key.name} ({headline_of(series.unit)}; {series.direction} is better): {where}"
         yield from _block(series)
 
 
@@ -107,13 +103,11 @@ def _block(series: Series) -> Iterator[str]:
     """Sessions, oldest first, with a line where the mean changes."""
     points, found = series.ordered, _changes(series)
     at = {} if isinstance(found, str) else {change.index: change for change in found}
-    rows = [_row(point, series.unit) for point in points]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = columns([_row(point, series.unit) for point in points])
     for index, row in enumerate(rows):
         if index in at:
             yield f"  ---- {_told(at[index], series)}"
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  " + "  ".join(cells).rstrip()
+        yield f"  {row}"
     if isinstance(found, str):
         yield f"  {found}"
 
@@ -138,7 +132,7 @@ def _as_json(key: Key, series: Series) -> dict[str, Json]:
         **key._asdict(),
         "unit": series.unit,
         "direction": series.direction,
-        "statistic": statistic(series.unit),
+        "statistic": headline_of(series.unit),
         "sessions": [_session(point, series.unit) for point in series.ordered],
         "changes": None if isinstance(found, str) else [change.to_json() for change in found],
         "no_changes_because": found if isinstance(found, str) else "",

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdb import prompts
-from pytest_vdb.baseline.store import file_sha256, replace_folder
+from pytest_vdb.baseline.store import named_in, replace_folder
 from pytest_vdb.errors import BadSetting, Unidentified, VdbError
 from pytest_vdb.flags import OPTIONS
+from pytest_vdb.names import file_sha256
 from pytest_vdb.places import public
 from pytest_vdb.prompts.images import SUFFIXES
 from pytest_vdb.records import Json, Kind
@@ -104,19 +105,14 @@ def _reference(run: TestRun) -> dict[str, dict[str, str]]:
     stored = run.vdb.references(distance.name) if distance else None
     media = stored.media if stored else {}
     bench, blobs = run.vdb._bench, run.vdb._bench.session.scratch / "blobs"
-    for sha256 in sorted(_files(media)):
-        path = bench._medium(sha256)
+    for sha256 in sorted(named_in(media)):
+        path = bench.session.medium(sha256)
         if path.parent != blobs:
             blobs.mkdir(parents=True, exist_ok=True)
             draft = blobs / f"draft-{os.getpid()}-{sha256}"
             shutil.copyfile(path, draft)
             draft.replace(blobs / path.name)
     return media
-
-
-def _files(media: Mapping[str, Mapping[str, str]]) -> set[str]:
-    """Hashes of files: of the frames there is none."""
-    return {sha for roles in media.values() for role, sha in roles.items() if role != "frames"}
 
 
 def _weights(run: TestRun) -> dict[str, Json]:
@@ -250,7 +246,7 @@ def write(tests: Iterable[Mapping[str, Json]], results: Path, session: VdbSessio
     check(results)
     blobs, root = session.scratch / "blobs", session.config.rootpath
     kept = [test["kept"] for test in tests if "why" not in test.get("kept", {"why": ""})]
-    media = {sha for one in kept for sha in _files(one["media"]) | _files(one["reference"])}
+    media = {sha for one in kept for sha in named_in(one["media"]) | named_in(one["reference"])}
 
     def fill(draft: Path) -> None:
         for name in (MEDIA, SOURCE):

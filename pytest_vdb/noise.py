@@ -33,10 +33,7 @@ class Noise(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        noise = super().from_json(data)
-        object.__setattr__(noise, "pairs", tuple(noise.pairs))
-        object.__setattr__(noise, "levels", tuple(noise.levels))
-        return noise
+        return super().from_json({**data, **{k: tuple(data[k]) for k in ("pairs", "levels")}})
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,8 @@ class Calibrated(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        one = super().from_json(data)
         noise = {name: Noise.from_json(seen) for name, seen in data["noise"].items()}
-        object.__setattr__(one, "noise", noise)
-        return one
+        return super().from_json({**data, "noise": noise})
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pytest_vdb.models.sources import provides
 from pytest_vdb.quantities import CARBON, FIGURES, NAMES, Figure, figure, known
 from pytest_vdb.records import (
     REPORTED,
+    TIMED,
     Kind,
     Measurement,
     Missing,
@@ -70,7 +71,7 @@ def absent(name: str, spec: ModelSpec, where: Conditions) -> Measurement | None:
     if not on_cpu and name.startswith("memory.cpu_"):
         why = f"the model runs on {where.device}; see vdb.memory"
         return _nothing(name, where, Missing.NOT_APPLICABLE, why)
-    if what.kind in (Kind.LATENCY, Kind.ENERGY) and name != "load" and where.crowded:
+    if what.kind in TIMED and name != "load" and where.crowded:
         return _nothing(name, where, Missing.UNMEASURED, where.crowded)
     return None
 

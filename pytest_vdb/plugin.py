@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdb import failures, fanout, hookspecs, options
-from pytest_vdb.errors import VdbError
+from pytest_vdb.errors import EXIT_INFRA, VdbError
 
 # Fixtures are found by name in the plugin's own namespace.
 from pytest_vdb.fixtures import _vdb_point as _vdb_point
@@ -22,22 +22,22 @@ from pytest_vdb.fixtures import vdb as vdb
 from pytest_vdb.fixtures import vdb_baseline as vdb_baseline
 from pytest_vdb.fixtures import vdb_model as vdb_model
 from pytest_vdb.fixtures import vdb_pipeline as vdb_pipeline
+from pytest_vdb.stash import (
+    LAYERS,
+    RESULTS,
+    SESSION,
+    TEST,
+    is_worker,
+    results_of,
+    session_of,
+    uses_vdb,
+)
 
 if TYPE_CHECKING:
-    from pytest_vdb.results import Results
-    from pytest_vdb.session import VdbSession
     from pytest_vdb.verdicts import TestRun
-
-SESSION = pytest.StashKey["VdbSession"]()
-LAYERS = pytest.StashKey[options.Layers]()
-RESULTS = pytest.StashKey["Results"]()
-TEST = pytest.StashKey["TestRun"]()
 
 NOT_REACHED: dict[str, Any] = {"model": None, "workload": None, "measurements": []}
 """The record of a test that broke before it could say anything."""
-
-EXIT_INFRA = 10
-"""Exit code of a session whose only failures are the infrastructure's: a CI may requeue it once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except VdbError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[LAYERS] = layers
-    if not _is_worker(config):
+    if not is_worker(config):
         config.pluginmanager.register(Controller(config), "vdb-controller")
         config.pluginmanager.register(fanout.FanOut(config, layers), "vdb-fan-out")
     else:
@@ -97,28 +97,6 @@ def _layers(config: pytest.Config) -> options.Layers:
     return trusted.layers(config, layers, Ref.of("--vdb-baseline-ref", name, config.rootpath))
 
 
-def _session(config: pytest.Config) -> VdbSession:
-    """This process's session, made when the first vdb test is met."""
-    if SESSION not in config.stash:
-        from pytest_vdb.session import VdbSession
-
-        config.stash[SESSION] = VdbSession(config, config.stash[LAYERS])
-    return config.stash[SESSION]
-
-
-def _results(config: pytest.Config) -> Results:
-    """The controller's results, made when the first vdb test has run."""
-    if RESULTS not in config.stash:
-        from pytest_vdb.results import Results
-
-        config.stash[RESULTS] = Results(_session(config))
-    return config.stash[RESULTS]
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
-
-
 # ------------------------------------------------------------------------- collection
 
 
@@ -130,7 +108,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pytest_vdb import checks
 
     try:
-        checks.of_run(_session(session.config))
+        checks.of_run(session_of(session.config))
     except VdbError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -150,7 +128,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         layers = marker.layers(metafunc.definition)
         if not asked:
             return  # the marker is checked all the same; a module's may cover plain tests
-        session = _session(metafunc.config)
+        session = session_of(metafunc.config)
         checks.of_test(session, session.layers.resolve(layers))
         swept.parametrize(metafunc, session)
     except VdbError as error:
@@ -160,22 +138,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one pipeline follow each other, so that it is loaded once."""
-    users = [item for item in items if _uses_vdb(item)]
+    users = [item for item in items if uses_vdb(item)]
     if not users:
         return
     from pytest_vdb import checks, marker
 
-    session = _session(users[0].config)
+    session = session_of(users[0].config)
     for item in users:  # a parameter's own marks are seen here for the first time
         try:
             checks.of_test(session, session.layers.resolve(marker.layers(item)))
         except VdbError as error:
             raise pytest.UsageError(f"{item.nodeid}: {error}") from None
     items[:] = marker.by_pipeline(items)
-
-
-def _uses_vdb(item: pytest.Item) -> bool:
-    return "vdb_model" in getattr(item, "fixturenames", ())
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
@@ -194,15 +168,15 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """One line, where a flag asks for it; a bare run says it once it has met a test of ours."""
-    return _session(config).headline() if config.stash[LAYERS].given else None
+    return session_of(config).headline() if config.stash[LAYERS].given else None
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
     if config.stash[LAYERS].given:
         return None
-    if not any(_uses_vdb(item) for item in items):
+    if not any(uses_vdb(item) for item in items):
         return None
-    return _session(config).headline()
+    return session_of(config).headline()
 
 
 # ------------------------------------------------------------------------- running
@@ -234,7 +208,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except BaseException as error:
         failure = error
     trouble = None
-    with _session(item.config).charged("plugin"):
+    with session_of(item.config).charged("plugin"):
         try:
             run.conclude(completed=failure is None)
         except VdbError as error:
@@ -249,13 +223,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Between two pipelines nobody keeps a device, nor a worker its memory."""
-    if not _uses_vdb(item) or (nextitem is not None and not _uses_vdb(nextitem)):
+    if not uses_vdb(item) or (nextitem is not None and not uses_vdb(nextitem)):
         return
     from pytest_vdb import marker
 
     if nextitem is None or marker.pipeline_key(nextitem) != marker.pipeline_key(item):
         try:
-            _session(item.config).leave_pipeline()
+            session_of(item.config).leave_pipeline()
         except VdbError as error:
             pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
 
@@ -266,7 +240,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     run = item.stash.get(TEST, None)
-    if call.when == "setup" and report.failed and _uses_vdb(item):
+    if call.when == "setup" and report.failed and uses_vdb(item):
         _attach(report, item, run, "error")
     if run is None or call.when != "call":
         return report
@@ -302,7 +276,7 @@ def _attach(
     nothing: dict[str, Any] = {"nodeid": report.nodeid, **NOT_REACHED}
     updates: list[Any] = []
     trouble = []
-    session = _session(item.config)
+    session = session_of(item.config)
     with session.charged("plugin"):
         if run is not None and run.settings.update and outcome == "passed":
             try:
@@ -344,7 +318,7 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Workers write samples and media into the controller's one folder of this run."""
-        node.workerinput["vdb_scratch"] = str(_session(self.config).scratch)
+        node.workerinput["vdb_scratch"] = str(session_of(self.config).scratch)
         layers = self.config.stash[LAYERS]
         if layers.session().baseline_ref is not None:
             node.workerinput["vdb_layers"] = {"ini": {**layers.ini}, "cli": {**layers.cli}}
@@ -357,23 +331,23 @@ class Controller:
             return
         from pytest_vdb.results import targets
 
-        session = _session(self.config)
+        session = session_of(self.config)
         if session.settings.baseline_ref or targets(session):
-            _results(self.config)
+            results_of(self.config)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = getattr(report, "vdb", None)
         if data is not None:
-            _results(self.config).add(data)
+            results_of(self.config).add(data)
         elif str(report.when) == "???" and RESULTS in self.config.stash:  # xdist: a worker is gone
-            _results(self.config).add_lost(report.nodeid)
+            results_of(self.config).add_lost(report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)  # before xdist waits for its workers: Ctrl-C may come again
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if RESULTS not in self.config.stash:
             return
-        results = _results(self.config)
+        results = results_of(self.config)
         if exitstatus == pytest.ExitCode.TESTS_FAILED and results.infra == session.testsfailed:
             session.exitstatus = EXIT_INFRA
         try:
@@ -388,7 +362,7 @@ class Controller:
         if RESULTS in self.config.stash:
             from pytest_vdb.report import terminal
 
-            results = _results(self.config)
+            results = results_of(self.config)
             terminal.write(terminalreporter, results)
             for line in results.annotations():
                 terminalreporter.line(line)
@@ -400,5 +374,5 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         try:
             session.close()
         finally:
-            if not _is_worker(config):
+            if not is_worker(config):
                 shutil.rmtree(session.scratch, ignore_errors=True)

@@ -38,13 +38,10 @@ def duration(text: object) -> float:
 
 
 def count(text: object) -> int:
-    try:
-        number = int(str(text))
-    except ValueError:
-        number = 0
-    if number < 1:
+    number = str(text).strip()
+    if not number.isdecimal() or not int(number):
         raise BadSetting(f"{text!r} is no positive whole number")
-    return number
+    return int(number)
 
 
 def shard(text: str) -> tuple[int, int]:

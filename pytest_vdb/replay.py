@@ -14,13 +14,12 @@ import pytest
 from pytest_vdb.baseline.identity import benchmark_name
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import media_of
-from pytest_vdb.baseline.validate import parse
 from pytest_vdb.bundle.contents import SOURCE, Contents
 from pytest_vdb.errors import BadRun
 from pytest_vdb.flags import OPTIONS
 from pytest_vdb.keep import PLACES, REPLAYED, is_replayed
 from pytest_vdb.names import slug
-from pytest_vdb.records import Baseline, Json, Workload
+from pytest_vdb.records import Baseline, Workload
 
 INI = "vdb-verify.ini"
 FLAGS = {f"--vdb-{one.name}".replace("_", "-"): one for one in OPTIONS if one.name in REPLAYED}
@@ -53,12 +52,6 @@ def run(found: Contents, scratch: Path, here: Path, more: Sequence[str]) -> Path
     if not again.is_file() or status not in (0, 1, 5, 10):
         raise BadRun(f"the tests did not run here (pytest ended with exit code {status})")
     return again
-
-
-def read(again: Path) -> dict[str, Json]:
-    """The JSON of the re-run."""
-    data: dict[str, Json] = parse(again.read_text(encoding="utf-8"))
-    return data
 
 
 def flags(kept: Sequence[str], here: Path) -> Iterator[str]:

@@ -58,11 +58,8 @@ class Sharing:
 
     def validate(self) -> None:
         """Raise BadSetting for flags that mean nothing."""
-        s, given = (
-            self.session.settings,
-            {"reuse_folder", "reuse_size"} & {*self.session.layers.cli},
-        )
-        if given and not s.reuse:
+        given = {"reuse_folder", "reuse_size"} & {*self.session.layers.cli}
+        if given and not self.session.settings.reuse:
             raise BadSetting(
                 "--vdb-reuse-folder and --vdb-reuse-size are about --vdb-reuse: add that"
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vdb.errors import BadSetting, VdbError
 from pytest_vdb.records import Json
-from pytest_vdb.units import plain
+from pytest_vdb.units import columns, plain
 
 if TYPE_CHECKING:
     from pytest_vdb.metrics.registry import MetricSpec
@@ -174,16 +174,11 @@ def table(scores: Scores) -> str:
         numbers = [f"{number:.4g}" for number in of_all] or ["–"] * 3
         rows.append((name, *numbers, of))
         told += [f"{name}: unmeasured: {plain(reason)}" for reason in dict.fromkeys(lost)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     total = _vbench_quality(scores)
     if total is not None:
         known = total.value is not None
         told.append(f"VBench quality: {total.value:.4g}" if known else plain(total.reason))
-    return "\n".join([*lines, *([""] if told else []), *told])
+    return "\n".join([*columns(rows), *([""] if told else []), *told])
 
 
 def _vbench_quality(scores: Scores) -> Score | None:

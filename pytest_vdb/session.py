@@ -76,6 +76,11 @@ class VdbSession:
         """Raises BadSetting, NoBase, Unreachable."""
         return self.standards.store
 
+    def medium(self, sha256: str) -> Path:
+        """A reference medium: written in this run, as the base side's are, or the store's."""
+        written = sorted((self.scratch / "blobs").glob(f"{sha256}.*"))
+        return written[0] if written else self.store.blob(sha256)
+
     # ------------------------------------------------------------------ what is under test
 
     @cached_property
@@ -250,7 +255,7 @@ class VdbSession:
                 from pytest_vdb.measure.child import ChildProcess
 
                 # Where workers share devices, nobody may sit on one between two tests.
-                keep = not any(map(self._crowded, self.models))
+                keep = not any(self.crowd(one, self.settings) for one in self.models)
                 self._runners[kind] = ChildProcess(keep=keep, preflight=not self.settings.crowded)
             else:
                 from pytest_vdb.measure.inprocess import InProcess
@@ -295,9 +300,6 @@ class VdbSession:
         """Concurrent pytest processes of this run."""
         own = len(getattr(self.config.option, "tx", None) or ())  # the controller's
         return int(getattr(self.config, "workerinput", {}).get("workercount", own or 1))
-
-    def _crowded(self, spec: ModelSpec) -> bool:
-        return self.crowd(spec, self.settings) > 0
 
     def crowd(self, spec: ModelSpec, settings: Settings) -> int:
         """Workers that must share a device at a time, or 0 where each has its own."""

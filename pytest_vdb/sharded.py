@@ -63,9 +63,9 @@ class Sharded:
 
     @property
     def session(self) -> VdbSession:
-        from pytest_vdb.plugin import _session
+        from pytest_vdb.stash import session_of
 
-        return _session(self.config)
+        return session_of(self.config)
 
     @property
     def _is_worker(self) -> bool:

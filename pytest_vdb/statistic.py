@@ -28,6 +28,11 @@ STATISTICS: dict[str, Callable[[list[float]], float]] = {
 }
 
 
+def headline_of(unit: str) -> str:
+    """What stands for numbers: of seconds the median, of bytes the most, else the mean."""
+    return {"s": "median", "B": "max"}.get(unit, "mean")
+
+
 def summarize(measurement: Measurement) -> dict[str, float]:
     """Every statistic that the number of samples supports."""
     if not measurement.values:

@@ -85,7 +85,7 @@ class _Work:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """This is no run: the files of reports in ``addopts`` are an earlier run's."""
-        from pytest_vdb.plugin import LAYERS
+        from pytest_vdb.stash import LAYERS
 
         if (layers := config.stash.get(LAYERS, None)) is not None:
             cli, ini = (
@@ -102,12 +102,12 @@ class _Work:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        from pytest_vdb.plugin import _session
+        from pytest_vdb.stash import session_of
 
         try:
             if session.config.getoption("numprocesses", None):
                 raise BadSetting("this is no work for several workers at once; add -n0")
-            self.work(_session(session.config))
+            self.work(session_of(session.config))
             self.done = True
         except VdbError as error:
             self.error = error

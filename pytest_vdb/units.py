@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 KiB = 2**10
 MiB = 2**20
 GiB = 2**30
@@ -28,3 +30,15 @@ def show(value: float, unit: str) -> str:
         case "1/s":
             return f"{value:.4g}/s"
     return f"{value:.4f}" if 0.1 <= abs(value) < 10 else f"{value:.4g}"
+
+
+def columns(rows: Sequence[Sequence[str]], left: int = 99) -> list[str]:
+    """``rows`` as lines of aligned columns; those from number ``left`` on to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -22,6 +22,7 @@ from pytest_vdb.options import Settings
 from pytest_vdb.records import (
     BASE,
     REPORTED,
+    TIMED,
     Json,
     Kind,
     Measurement,
@@ -175,7 +176,7 @@ class TestRun:
             why = f"stored by this change alone, and not at {trusted}; it is reviewed with it"
             return Verdict(State.NO_BASELINE, why, n=verdict.n)
         ours, theirs = str(self.vdb._bench.session.workers), held.workers(measurement.name)
-        shared = compared and measurement.kind in (Kind.LATENCY, Kind.ENERGY)
+        shared = compared and measurement.kind in TIMED
         if shared and theirs not in ("", ours):
             beside = f"{verdict.reason}; workers at a time: {ours}, and {theirs} in the baseline"
             verdict = replace(verdict, reason=beside)
@@ -190,7 +191,7 @@ class TestRun:
 
     def _calibration(self, measurement: Measurement) -> Calibration | None:
         bench, kind = self.vdb._bench, measurement.kind
-        if kind not in (Kind.LATENCY, Kind.ENERGY):
+        if kind not in TIMED:
             return None
         return bench.session.standards.calibration(
             bench.spec.name, bench.environments[1], measurement.name

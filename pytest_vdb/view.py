@@ -12,7 +12,7 @@ from pytest_vdb.baseline.yardstick import Wanted, Yardstick, choose
 from pytest_vdb.bench import Bench
 from pytest_vdb.comparison import Trace, line_in
 from pytest_vdb.errors import BaselineError, Incomplete
-from pytest_vdb.gate import StoredSession
+from pytest_vdb.gate import StoredSession, stored_of
 from pytest_vdb.options import Settings
 from pytest_vdb.records import (
     Baseline,
@@ -321,21 +321,8 @@ class Vdb:
         return session.beside.baseline(self._bench)
 
     def stored(self, measurement: Measurement) -> list[StoredSession]:
-        """What each stored session holds of this measurement, oldest first.
-
-        Of a measurement without values, also those of another definition: that there were some
-        is what matters then.
-        """
-        baseline = self.held_to(measurement).baseline
-        stored = baseline.measurements.get(measurement.name) if baseline else None
-        if baseline is None or stored is None:
-            return []
-        if not measurement.missing and stored.provenance != definition(measurement.provenance):
-            return []
-        return [
-            StoredSession(stored.sessions[key], baseline.sessions[key].commit, key[:16])
-            for key in sorted(stored.sessions)
-        ]
+        """What each stored session holds of this measurement, oldest first."""
+        return stored_of(self.held_to(measurement).baseline, measurement)
 
     def elsewhere(self, measurement: Measurement) -> list[str]:
         """Keys of other environments in which this measurement of this benchmark is stored."""

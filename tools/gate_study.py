@@ -21,23 +21,9 @@ from scipy import stats
 
 from pytest_vdb.gate.acceptance import reviewed
 from pytest_vdb.gate.policy import Tolerance
-from pytest_vdb.gate.rules import (
-    fastest_half,
-    interleaved,
-    latency_screen,
-    paired,
-    swap_test,
-)
+from pytest_vdb.gate.rules import fastest_half, interleaved, latency_screen, paired, swap_test
 from pytest_vdb.gate.rules.interleaved import BLOCKS, LOOKS, PAIR_SD, block_ratios
-from pytest_vdb.records import (
-    Acceptance,
-    Kind,
-    Measurement,
-    State,
-    Value,
-    Verdict,
-    definition,
-)
+from pytest_vdb.records import Acceptance, Kind, Measurement, State, Value, Verdict, definition
 
 PAGE = Path(__file__).parents[1] / "docs" / "simulation.md"
 METRICS = 50

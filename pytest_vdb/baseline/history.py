@@ -10,10 +10,8 @@ from typing import NamedTuple
 from pytest_vdb import gitrepo
 from pytest_vdb.baseline import run as runs
 from pytest_vdb.baseline import schema
-from pytest_vdb.baseline.calibration import NAME
 from pytest_vdb.baseline.identity import benchmark_name
 from pytest_vdb.baseline.schema import BaselineFile
-from pytest_vdb.baseline.validate import parse
 from pytest_vdb.errors import BadRun, BaselineError, NoBase
 from pytest_vdb.gitrepo import Ref
 from pytest_vdb.names import slug
@@ -63,7 +61,7 @@ Found = dict[Key, Series]
 
 def models(root: Path) -> list[str]:
     """Folders of models below ``root``."""
-    return sorted({path.relative_to(root).parts[0] for path in _paths(root)})
+    return sorted({path.relative_to(root).parts[0] for path in schema.files_below(root)})
 
 
 def stored(root: Path, model: str, *, git: bool) -> tuple[Found, list[str]]:
@@ -74,7 +72,7 @@ def stored(root: Path, model: str, *, git: bool) -> tuple[Found, list[str]]:
     """
     found: Found = {}
     notes: list[str] = []
-    for path in _paths(root):
+    for path in schema.files_below(root):
         below = path.relative_to(root)
         if below.parts[0] != slug(model):
             continue
@@ -91,9 +89,9 @@ def add_run(found: Found, path: Path, model: str) -> bool:
 
     Raises BadRun for a file of no run, and for one of an older pytest-vdb, which has no date.
     """
-    rows = [row for row in runs.read(path).rows if slug(row.model) == slug(model)]
-    data = parse(path.read_text(encoding="utf-8"))
-    date = data.get("started")
+    file = runs.read(path)
+    rows = [row for row in file.rows if slug(row.model) == slug(model)]
+    date = file.run.get("started")
     if not isinstance(date, str) or not date.isprintable():
         raise BadRun(f"{path}: an older pytest-vdb wrote it, without its date; leave it out")
     for row in rows:
@@ -107,16 +105,10 @@ def add_run(found: Found, path: Path, model: str) -> bool:
             m.name,
             _text(definition(m.provenance)),
         )
-        point = Point(date, str(data.get("commit", "")), RUN, m.by_key)
+        point = Point(date, file.commit, RUN, m.by_key)
         # A session that was stored of this very run says the same, and where it was made.
         found.setdefault(key, Series(m.unit, m.direction)).points.setdefault(date, point)
     return bool(rows)
-
-
-def _paths(root: Path) -> list[Path]:
-    found = sorted(root.glob("*/*/**/*.json"))
-    media = root / "media"
-    return [p for p in found if p.name != NAME and not p.is_relative_to(media)]
 
 
 def _add(found: Found, file: BaselineFile, below: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_vdb.baseline.store import file_sha256
 from pytest_vdb.models.clips import write_webp
+from pytest_vdb.names import file_sha256
 from pytest_vdb.records import Sample
 
 SMALL = 2**20

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_vdb.baseline import schema
-from pytest_vdb.baseline.calibration import NAME
 from pytest_vdb.baseline.identity import benchmark_name, test_name
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import media_of, write_atomically
@@ -41,9 +40,7 @@ def plan(root: Path, media: Path, *, keep: int | None, tests: Collection[str] | 
     known = None if tests is None else {(benchmark_name(t), test_name(t)) for t in tests}
     left = []
     matched = read = False
-    for path in sorted(root.glob("*/*/**/*.json")):
-        if path.is_relative_to(media) or path.name.startswith(".") or path.name == NAME:
-            continue
+    for path in schema.files_below(root):
         old = schema.read(path)
         if old is None:
             continue

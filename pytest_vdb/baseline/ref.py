@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path, PurePosixPath
 
-from pytest_vdb.baseline import schema
-from pytest_vdb.baseline.schema import BaselineFile
-from pytest_vdb.baseline.store import MediaFolder, Text, file_sha256, write_atomically
+from pytest_vdb.baseline.store import MediaFolder, Text, write_atomically
 from pytest_vdb.errors import BadSetting, BaselineError, LostMedium
 from pytest_vdb.gitrepo import Ref
+from pytest_vdb.names import file_sha256
 
 
 def inside(ref: Ref, folder: Path, flag: str) -> str:
@@ -39,10 +38,6 @@ class RefFiles:
     def __init__(self, ref: Ref, folder: str) -> None:
         self.ref = ref
         self.folder = folder
-
-    def read(self, relative: str) -> BaselineFile | None:
-        found = self.text(relative)
-        return None if found is None else schema.loads(*found)
 
     def text(self, relative: str) -> Text | None:
         path = f"{self.folder}/{relative}"

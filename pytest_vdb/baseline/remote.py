@@ -15,8 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from pytest_vdb.baseline import schema
-from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import MediaFolder, Text, write_atomically
 from pytest_vdb.errors import BaselineError, BaselineWriteError, LostMedium, Unreachable
 from pytest_vdb.places import shown
@@ -188,10 +186,6 @@ class RemoteFiles:
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
-
-    def read(self, relative: str) -> BaselineFile | None:
-        found = self.text(relative)
-        return None if found is None else schema.loads(*found)
 
     def text(self, relative: str) -> Text | None:
         try:

@@ -30,9 +30,10 @@ class RunRow:
 
 @dataclass(frozen=True)
 class RunFile:
-    """``commit`` is empty where the run was made outside git."""
+    """``run`` is the JSON of the file; ``commit`` is empty where it was made outside git."""
 
     path: Path
+    run: dict[str, Any]
     sha256: str
     commit: str
     rows: tuple[RunRow, ...]
@@ -55,7 +56,7 @@ def read(path: Path) -> RunFile:
         raise BadRun(f"{path} is no file of --vdb-json ({error!r})") from None
     except (ValueError, RecursionError) as error:
         raise BadRun(f"{path} is no file of --vdb-json ({error})") from None
-    return RunFile(path, hashlib.sha256(content).hexdigest(), commit, rows)
+    return RunFile(path, data, hashlib.sha256(content).hexdigest(), commit, rows)
 
 
 def _rows(test: dict[str, Any]) -> list[RunRow]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_vdb.baseline.calibration import NAME
 from pytest_vdb.baseline.migrate import SCHEMA, migrate
 from pytest_vdb.baseline.validate import check, parse
 from pytest_vdb.errors import BaselineError
@@ -66,6 +67,16 @@ def read(path: Path) -> BaselineFile | None:
     """The file at ``path``, None where there is none; BaselineError where it cannot be trusted."""
     text = text_of(path)
     return None if text is None else loads(text, str(path), restore(path))
+
+
+def files_below(root: Path) -> list[Path]:
+    """The baseline files of a folder: no media, calibrations or drafts."""
+    found = (path.relative_to(root) for path in sorted(root.glob("*/*/**/*.json")))
+    return [
+        root / path
+        for path in found
+        if path.parts[0] != "media" and path.name != NAME and not path.name.startswith(".")
+    ]
 
 
 def text_of(path: Path) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -18,11 +18,11 @@ from typing import Any
 from pytest_vdb.baseline import run as runs
 from pytest_vdb.baseline.identity import relative_path, test_name
 from pytest_vdb.baseline.schema import BaselineFile
-from pytest_vdb.baseline.store import file_sha256, write_atomically
+from pytest_vdb.baseline.store import named_in, write_atomically
 from pytest_vdb.baseline.update import Update, merge, read_update
-from pytest_vdb.baseline.validate import SHA256, check, check_name, check_number, parse
+from pytest_vdb.baseline.validate import SHA256, check, check_name, check_number
 from pytest_vdb.errors import BadRun
-from pytest_vdb.names import digest
+from pytest_vdb.names import digest, file_sha256
 from pytest_vdb.records import BASE, CHANGE, Environment, Json, Session
 
 FAILED = frozenset({"failed", "error"})
@@ -56,18 +56,13 @@ class ShardRun:
 
 def read(path: Path) -> ShardRun:
     """The record at ``path``. Raises BadRun, which says what is wrong with it."""
-    runs.read(path)
+    data = runs.read(path).run
+    if "shard" not in data:
+        raise BadRun(f"{path} is a whole run and no shard of one: --vdb-shard=I/N makes those")
     try:
-        data = parse(path.read_text(encoding="utf-8"))
-        if "shard" not in data:
-            raise BadRun(f"{path} is a whole run and no shard of one: --vdb-shard=I/N makes those")
         _check(data, data["shard"])
-    except OSError as error:
-        raise BadRun(f"{path} cannot be read: {error.strerror or error}") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRun(f"{path} is no record of a shard ({error!r})") from None
-    except BadRun:
-        raise
     except (ValueError, RecursionError) as error:
         raise BadRun(f"{path} is no record of a shard ({error})") from None
     return ShardRun(path, data)
@@ -284,7 +279,8 @@ def keep_media(blobs: Path, record: Path, updates: Iterable[Mapping[str, Json]])
 
     Raises BaselineWriteError.
     """
-    folder, wanted = media_folder(record), {*_named(updates)}
+    folder = media_folder(record)
+    wanted = {sha for update in updates for sha in named_in(update["media"])}
     for old in _media(folder):
         if old.stem not in wanted:
             old.unlink(missing_ok=True)
@@ -298,7 +294,7 @@ def gather_media(shard: ShardRun, blobs: Path) -> None:
     folder = media_folder(shard.path)
     there = {path.stem: path for path in _media(folder)}
     blobs.mkdir(parents=True, exist_ok=True)
-    for sha256 in sorted({*_named(shard.shard["updates"])}):
+    for sha256 in sorted({sha for one in shard.shard["updates"] for sha in named_in(one["media"])}):
         path = there.get(sha256)
         if path is None:
             raise BadRun(
@@ -312,11 +308,3 @@ def gather_media(shard: ShardRun, blobs: Path) -> None:
 
 def _media(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.*")) if MEDIUM.fullmatch(path.name)]
-
-
-def _named(updates: Iterable[Mapping[str, Json]]) -> Iterator[str]:
-    """Hashes of the media that ``updates`` refer to."""
-    for update in updates:
-        for roles in update["media"].values():
-            # of the pixels there is no file
-            yield from (sha256 for role, sha256 in roles.items() if role != "frames")

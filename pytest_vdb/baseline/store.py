@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
@@ -14,6 +13,7 @@ from typing import IO, NamedTuple, Protocol
 from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.errors import BaselineWriteError, LostMedium
+from pytest_vdb.names import file_sha256
 
 ANEW = "--vdb-update --vdb-update-mode=all"
 
@@ -29,11 +29,8 @@ class Text(NamedTuple):
 class Files(Protocol):
     """Where baseline files are read. Paths are relative to the baselines' folder."""
 
-    def read(self, relative: str) -> BaselineFile | None:
-        """The file, or None where there is none. Raises BaselineError."""
-
     def text(self, relative: str) -> Text | None:
-        """Any file beside them, or None where there is none. Raises BaselineError."""
+        """A file, or None where there is none. Raises BaselineError."""
 
     def environments(self, model: str, name: str) -> list[str]:
         """Keys of the environments in which ``model`` has a file called ``name``."""
@@ -55,12 +52,9 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def read(self, relative: str) -> BaselineFile | None:
-        return schema.read(self.root / relative)
-
     def gating(self, relative: str) -> BaselineFile | None:
         """The file without sessions of changes. Raises BaselineError."""
-        file = self.read(relative)
+        file = schema.read(self.root / relative)
         return file.gating() if file else None
 
     def text(self, relative: str) -> Text | None:
@@ -135,11 +129,11 @@ class Store:
         """Reads the checked-out files, where the gate trusts a ref's alone."""
 
     def _read(self, relative: str) -> BaselineFile | None:
-        file = self.files.read(relative)
-        if file is not None:
-            self.seen[relative] = file
-            file = file.gating()
-        return file
+        found = self.files.text(relative)
+        if found is None:
+            return None
+        file = self.seen[relative] = schema.loads(*found)
+        return file.gating()
 
     def blob(self, sha256: str) -> Path:
         """The medium with this hash, checked; LostMedium where it is gone or altered."""
@@ -152,19 +146,13 @@ class Store:
 
 def media_of(files: Iterable[BaselineFile]) -> set[str]:
     """Hashes of the media that ``files`` name and a store keeps."""
-    return {
-        sha256
-        for file in files
-        for baseline in file.workloads.values()
-        for roles in baseline.media.values()
-        for role, sha256 in roles.items()
-        if role != "frames"  # of the pixels: there is no such file
-    }
+    found = (baseline.media for file in files for baseline in file.workloads.values())
+    return set().union(*map(named_in, found))
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def named_in(media: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Hashes of files in one baseline's or test's media: of the frames there is none."""
+    return {sha for roles in media.values() for role, sha in roles.items() if role != "frames"}
 
 
 def write_atomically(path: Path, content: str | IO[bytes]) -> None:

@@ -14,15 +14,7 @@ from pytest_vdb.baseline import schema
 from pytest_vdb.baseline.schema import BaselineFile
 from pytest_vdb.baseline.store import Store, media_of, write_atomically
 from pytest_vdb.errors import BaselineError, BaselineWriteError
-from pytest_vdb.records import (
-    BASE,
-    Baseline,
-    Measurement,
-    Session,
-    Stored,
-    Workload,
-    definition,
-)
+from pytest_vdb.records import BASE, Baseline, Measurement, Session, Stored, Workload, definition
 
 LOCK = ".pytest-vdb"
 """Folder of the lock file, in the folder that it locks."""

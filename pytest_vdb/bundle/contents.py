@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vdb.baseline import run as runs
-from pytest_vdb.baseline.run import RunRow
-from pytest_vdb.baseline.store import file_sha256
-from pytest_vdb.baseline.validate import SHA256, check_name, parse
+from pytest_vdb.baseline.run import RunFile, RunRow
+from pytest_vdb.baseline.validate import SHA256, check_name
 from pytest_vdb.bundle.archive import Members, is_inside
 from pytest_vdb.errors import BadBundle, BadRun
+from pytest_vdb.names import file_sha256
 from pytest_vdb.records import Json
 from pytest_vdb.statistic import summarize
 
@@ -36,8 +36,7 @@ class Contents:
     @cached_property
     def run(self) -> dict[str, Json]:
         """The JSON of the run (docs/json.md). Raises BadRun, also where it was not kept whole."""
-        _ = self.rows  # which says what else is wrong
-        run: dict[str, Json] = parse(self.results.read_text(encoding="utf-8"))
+        run = self._file.run
         if "shard" in run:
             raise BadRun(f"{self.results} is one shard of a run: bundle a whole one")
         if "kept" not in run or any(
@@ -54,9 +53,13 @@ class Contents:
         return run
 
     @cached_property
+    def _file(self) -> RunFile:
+        return runs.read(self.results)
+
+    @property
     def rows(self) -> tuple[RunRow, ...]:
         """Raises BadRun."""
-        return runs.read(self.results).rows
+        return self._file.rows
 
     @property
     def tests(self) -> list[dict[str, Json]]:

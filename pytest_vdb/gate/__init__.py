@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.noise import Calibration
-from pytest_vdb.records import REPORTED, WHOLE_RUN, Kind, Measurement, Missing, State, Verdict
+from pytest_vdb.records import (
+    WHOLE_RUN,
+    Baseline,
+    Kind,
+    Measurement,
+    Missing,
+    State,
+    Verdict,
+    definition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +30,23 @@ class StoredSession:
     values: Mapping[str, float]
     commit: str = ""
     label: str = ""
+
+
+def stored_of(baseline: Baseline | None, measurement: Measurement) -> list[StoredSession]:
+    """What each stored session holds of ``measurement``, oldest first.
+
+    Of a measurement without values, also those of another definition: that there were some is what
+    matters then.
+    """
+    stored = baseline.measurements.get(measurement.name) if baseline else None
+    if baseline is None or stored is None:
+        return []
+    if not measurement.missing and stored.provenance != definition(measurement.provenance):
+        return []
+    return [
+        StoredSession(stored.sessions[key], baseline.sessions[key].commit, key[:16])
+        for key in sorted(stored.sessions)
+    ]
 
 
 def judge(
@@ -106,8 +132,7 @@ def _memory(
 ) -> Verdict:
     from pytest_vdb.gate import rules
 
-    reported = measurement.provenance.version == REPORTED
-    floor = rules.REPORTED_SLACK if reported else rules.MEMORY_SLACK
+    floor = rules.slack_of(measurement)
     peaks = [max(session.values.values()) for session in stored]
     slack = max(floor, tolerance.value * (max(peaks) if tolerance.relative else 1))
     return _best_mode(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pytest_vdb.gate import FINE, StoredSession, judge
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.records import (
+    TIMED,
     Acceptance,
     Kind,
     Measurement,
@@ -22,7 +23,6 @@ OPEN = (State.REGRESSION, State.NO_BASELINE, State.INCONCLUSIVE)
 Who accepted a regression of 6 % accepted a run that cannot tell 6 % from the tolerance of 5 %.
 """
 
-TIMED = (Kind.LATENCY, Kind.ENERGY)
 FLAG = "--vdb-honour-accepted"
 
 

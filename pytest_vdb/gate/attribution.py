@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_vdb.records import Kind, Record, State
+from pytest_vdb.records import TIMED, Kind, Record, State
 from pytest_vdb.traces import CONDITIONING, GUIDED, INITIAL, Point, Trace
 from pytest_vdb.units import show
 
@@ -39,7 +39,6 @@ SLOWER_CLOCK = 0.95
 WORSE = (State.REGRESSION, State.INCONCLUSIVE, State.ACCEPTED)
 CLEARED = (State.PASS, State.IDENTICAL, State.IMPROVEMENT)
 NOT_GENERATING = ("load", "latency.first", "latency.compile", "latency.queue")
-TIMED = (Kind.LATENCY, Kind.ENERGY)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_vdb.errors import BadSetting
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.noise import Calibration
-from pytest_vdb.records import REPORTED, Kind, Measurement
+from pytest_vdb.records import Kind, Measurement
 
 if TYPE_CHECKING:
     from pytest_vdb.gate import StoredSession
@@ -84,9 +84,7 @@ def _floor(measurement: Measurement, stored: Sequence[StoredSession]) -> Toleran
     from pytest_vdb.gate import rules
 
     highest = max((max(s.values.values()) for s in stored), default=0.0)
-    reported = measurement.provenance.version == REPORTED
-    free = rules.REPORTED_SLACK if reported else rules.MEMORY_SLACK
-    return Tolerance(free / highest if highest > 0 else 0.0, auto=True)
+    return Tolerance(rules.slack_of(measurement) / highest if highest > 0 else 0.0, auto=True)
 
 
 def _unknown(why: str) -> Tolerance:

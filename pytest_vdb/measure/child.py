@@ -107,7 +107,7 @@ class ChildProcess:
             return tally.run(self.name)
         self.release()
         if failure is not None:
-            raise _as_error(failure)
+            raise errors.named(failure["error"], failure["message"])
         if not tally.done:
             raise InfraError(_obituary(live.group, tally))
         return tally.run(self.name)
@@ -202,14 +202,6 @@ def _listen(live: _Live, tally: Tally) -> dict[str, Json] | None:
         if tally.done:
             break
     return None
-
-
-def _as_error(failure: dict[str, Json]) -> VdbError:
-    """The child's error by its own class; another exception of ours there is an InfraError."""
-    kind = getattr(errors, failure["error"], None)
-    if not (isinstance(kind, type) and issubclass(kind, VdbError)):
-        kind = InfraError
-    return kind(failure["message"])
 
 
 def _obituary(group: Group, tally: Tally) -> str:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vdb import errors
-from pytest_vdb.errors import GenerationTimeout, InfraError, VdbError
+from pytest_vdb.errors import GenerationTimeout, InfraError
 from pytest_vdb.measure.crew import Actor, Call, Crew, portable
 from pytest_vdb.measure.ray_actor import Answer, unpacked
 from pytest_vdb.measure.runner import Job, Progress, Tally, name_phase
 from pytest_vdb.parallel.cluster import Cluster, needed
 from pytest_vdb.parallel.ledger import TRIES, Ledger, Spent
-from pytest_vdb.records import Json, Run
+from pytest_vdb.records import Run
 
 STARTUP = 300.0
 """Seconds at least for an actor to start and import its libraries."""
@@ -182,7 +182,7 @@ class _Fan:
         for event in events:
             match event["event"]:
                 case "failed":
-                    raise _as_error(event)
+                    raise errors.named(event["error"], event["message"])
                 case "loaded":
                     actor.load = event["seconds"]
                     self.loaded += 1
@@ -290,11 +290,3 @@ class _Fan:
                 raise InfraError(
                     f"cannot write {path}: {error}; free space or choose another folder"
                 ) from error
-
-
-def _as_error(failure: dict[str, Json]) -> VdbError:
-    """The actor's error by its own class; another exception of ours there is an InfraError."""
-    kind = getattr(errors, failure["error"], None)
-    if not (isinstance(kind, type) and issubclass(kind, VdbError)):
-        kind = InfraError
-    return kind(failure["message"])

@@ -30,7 +30,7 @@ def loaded_code(roots: Sequence[str]) -> dict[str, str]:
         ours = any(path.is_relative_to(root) for root in within) and not _installed(str(path))
         if name in STACK or (ours and not path.is_relative_to(sys.base_prefix)):
             place = path.parent if path.name == "__init__.py" else path
-            found[f"code.{name}"] = f"{_version(name)} {place}".strip()
+            found[f"code.{name}"] = f"{version_of(name)} {place}".strip()
     return found
 
 
@@ -38,7 +38,8 @@ def _installed(path: str) -> bool:
     return bool({"site-packages", "dist-packages"} & set(Path(path).parts))
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """The installed version of an imported name's package, or an empty string."""
     try:
         return version(name.replace("_", "-"))
     except PackageNotFoundError:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from pytest_vdb import gitrepo
 from pytest_vdb.errors import NoBase, Unidentified
-from pytest_vdb.names import digest
+from pytest_vdb.names import digest, file_sha256
 
 LOOSE = 256 * 2**20
 """Bytes of uncommitted files in one repository beyond which nobody reads them all."""
@@ -156,7 +156,6 @@ def _contents(top: Path, names: Iterable[str]) -> Iterator[str]:
 
 def _file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise Unidentified(f"{path} cannot be read: {error.strerror}") from None

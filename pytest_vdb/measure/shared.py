@@ -8,7 +8,6 @@ none generates. Nothing of what a generation cost is ever in it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pytest_vdb.names import digest
+from pytest_vdb.names import digest, file_sha256
 from pytest_vdb.records import Json, Run, Sample, Workload, sample_key
 from pytest_vdb.traces import Trace
 
@@ -238,7 +237,7 @@ def _hashes(fields: Mapping[str, Json]) -> tuple[Json, Json, Json]:
 
 def _sound(sample: Sample) -> str | None:
     """Sha256 of the file of a sample's sound. Raises OSError."""
-    return _sha256(Path(sample.audio)) if sample.audio else None
+    return file_sha256(Path(sample.audio)) if sample.audio else None
 
 
 def _files(sample: Sample) -> dict[str, Path]:
@@ -253,7 +252,7 @@ def _written(run: Run, made: Mapping[str, str], folder: Path) -> dict[str, Json]
     for sample in run.samples:
         files = {}
         for role, path in _files(sample).items():
-            files[role] = _sha256(path)
+            files[role] = file_sha256(path)
             _place(path, folder / f"{files[role]}.npy")
         fields = sample.to_json()
         rows.append({**{name: fields[name] for name in SHOWN}, "files": files})
@@ -311,7 +310,7 @@ def _checked(folder: Path, sha256: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is no sha256")  # a name must not lead out of the folder
     path = folder / f"{sha256}.npy"
-    if _sha256(path) != sha256:
+    if file_sha256(path) != sha256:
         raise ValueError(f"{path.name[:12]}… does not match its name")
     return str(path)
 
@@ -346,8 +345,3 @@ def _rename(draft: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(str(target)) from None
         raise
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_vdb.measure.code import STACK
+from pytest_vdb.measure.code import STACK, version_of
 from pytest_vdb.measure.watch import DENOISE, OTHER, STAGES, Watch
+from pytest_vdb.parallel.lease import usable_cores
 from pytest_vdb.traces import CONDITIONING, DIRECTIONS, GUIDED, INITIAL, Point, Trace
 
 if TYPE_CHECKING:
@@ -272,15 +272,8 @@ def _values(tensor: torch.Tensor) -> np.ndarray:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what a generation computes."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in (*STACK, "numpy"):
-        try:
-            found[name] = version(re.sub("_", "-", name))
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: installed for name in (*STACK, "numpy") if (installed := version_of(name))}
+    return {"python": platform.python_version(), **found}
 
 
 def conditions(device: str) -> dict[str, float]:
@@ -291,8 +284,7 @@ def conditions(device: str) -> dict[str, float]:
     """
     found = {}
     if hasattr(os, "getloadavg"):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        found["load"] = round(os.getloadavg()[0] / (cores or 1), 2)
+        found["load"] = round(os.getloadavg()[0] / len(usable_cores()), 2)
     if device.partition(":")[0] == "cuda":
         found |= _gpu_conditions(device)
     return found

@@ -10,7 +10,7 @@ from pytest_vdb.metrics.catalog.routing import ROUTING
 from pytest_vdb.metrics.registry import MetricSpec
 from pytest_vdb.metrics.weights import how_to_get, is_here
 from pytest_vdb.records import Json
-from pytest_vdb.units import plain
+from pytest_vdb.units import columns, plain
 
 PLACES = {"frames": "", "reference": "baseline's video", "latent": "baseline's latent"}
 PLACES |= {"audio_reference": "baseline's audio", "set": "baseline's videos", "own_set": "a set"}
@@ -32,13 +32,7 @@ def available(spec: MetricSpec, folder: Path | None = None) -> tuple[str, str]:
 def table(specs: Sequence[MetricSpec], folder: Path | None = None, width: int = 0) -> str:
     """One line a metric, cut after ``width`` characters unless that is 0."""
     head = ("name", "better", "needs", "here", "what it is")
-    rows = [head, *(_row(spec, folder) for spec in specs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[-1] = 0
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = columns([head, *(_row(spec, folder) for spec in specs)])
     if width:
         lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
     routers = ", ".join(metric.name for metric in ROUTING)

@@ -19,13 +19,7 @@ from torchmetrics import Metric
 
 from pytest_vdb.errors import Unmeasured
 from pytest_vdb.metrics.engine import Extractor
-from pytest_vdb.metrics.registry import (
-    Metrics,
-    MetricSpec,
-    evaluate,
-    number,
-    require_enough,
-)
+from pytest_vdb.metrics.registry import Metrics, MetricSpec, evaluate, number, require_enough
 from pytest_vdb.metrics.video import Video
 
 Given = np.ndarray | torch.Tensor | Video | Path | str

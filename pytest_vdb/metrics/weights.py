@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_vdb.errors import MissingWeights, WrongWeights
+from pytest_vdb.names import file_sha256
 
 ANNOTATED: tuple[Any, str] = (typing.OrderedDict, "typing.OrderedDict")
 """An OrderedDict that was made by its name in `typing`, as in AMT's file, says so in an attribute.
@@ -166,8 +167,7 @@ def _hub_answers() -> bool:
 
 @functools.cache
 def _sha256(path: Path, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from pytest_vdb.errors import PickleRefused, SourceError
 from pytest_vdb.models.catalog import SHAPES
 from pytest_vdb.models.families import FAMILIES
+from pytest_vdb.names import file_sha256
 from pytest_vdb.records import Json, ModelSpec
 
 INDEX = "model_index.json"
@@ -133,9 +134,7 @@ def digest(folder: Path) -> str:
     """
     whole = hashlib.sha256()
     for path in sorted(folder.glob("*/*.safetensors")):
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.parent.name}/{path.name} {inner}\n".encode())
+        whole.update(f"{path.parent.name}/{path.name} {file_sha256(path)}\n".encode())
     return whole.hexdigest()
 
 

@@ -8,13 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from pytest_vdb.errors import Unidentified
-from pytest_vdb.models.load_options import LOAD_OPTIONS
+from pytest_vdb.models.load_options import PARTS
+from pytest_vdb.names import file_sha256
 from pytest_vdb.records import ModelSpec
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PLACES = ("motion_adapter", "transformer", "image_encoder")
-"""Load options that name weights of another repository."""
-assert LOAD_OPTIONS.keys() >= set(PLACES)
 
 OURS = "pytest_vdb.models."
 """Functions of this package build from seeds, and read no file."""
@@ -29,7 +27,7 @@ def weights_identity(spec: ModelSpec) -> list[str]:
         raise Unidentified("nothing here knows the code and the weights behind a server")
     if spec.source == "factory":
         return [_declared(spec)]
-    others = [str(spec.options[name]) for name in PLACES if spec.options.get(name)]
+    others = [str(spec.options[name]) for name in PARTS if spec.options.get(name)]
     return [_of(spec.location, spec.revision), *(_of(place, "") for place in others)]
 
 
@@ -91,8 +89,7 @@ def folder_sha256(folder: Path) -> str:
         if not path.is_file():
             continue
         try:
-            with path.open("rb") as file:
-                inner = hashlib.file_digest(file, "sha256").hexdigest()
+            inner = file_sha256(path)
         except OSError as error:
             raise Unidentified(f"{path} cannot be read: {error.strerror}") from None
         whole.update(f"{below.as_posix()} {inner}\n".encode(errors="surrogateescape"))

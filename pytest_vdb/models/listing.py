@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_vdb.models.catalog import NO_TWIN, SHAPES
 from pytest_vdb.records import Json, ModelSpec
-from pytest_vdb.units import GiB, plain, show
+from pytest_vdb.units import GiB, columns, plain, show
 
 TASKS = {"text-to-video": "t2v", "image-to-video": "i2v"}
 WIDTH = 22  # of a licence; `vdb models NAME` shows it in full
@@ -57,13 +57,8 @@ def table(specs: Sequence[ModelSpec], devices: Sequence[Device]) -> str:
     """One line a model, at most 120 columns wide with the catalog's names."""
     head = ("name", "task", "pipeline class", "memory", "licence", "tiny twin", "here")
     rows: list[tuple[str, ...]] = [head, *(_row(spec, devices) for spec in specs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     here = machine(devices) if devices else "no NVIDIA GPU: what needs one cannot run"
-    return "\n".join([*lines, "", f"here: {here}; ?: nobody publishes its memory need"])
+    return "\n".join([*columns(rows), "", f"here: {here}; ?: nobody publishes its memory need"])
 
 
 def _row(spec: ModelSpec, devices: Sequence[Device]) -> tuple[str, ...]:

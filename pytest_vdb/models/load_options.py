@@ -189,6 +189,8 @@ def check_all(options: Mapping[str, Json], source: str, model: str) -> dict[str,
     return chosen
 
 
+PARTS = ("motion_adapter", "transformer", "image_encoder")
+"""Options that name components of another repository."""
 CLIENT = frozenset({"poll_interval", "retries", "request_timeout", "job_timeout"})
 """Options of how a server is asked, which change nothing about what it does."""
 

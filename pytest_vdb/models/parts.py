@@ -12,9 +12,9 @@ import torch
 
 from pytest_vdb.errors import SourceError
 from pytest_vdb.models.folder import check_weights, component_class
+from pytest_vdb.models.load_options import PARTS
 from pytest_vdb.records import Json, ModelSpec
 
-PARTS = ("motion_adapter", "transformer", "image_encoder")
 BESIDE = {"image_encoder": "feature_extractor"}
 """What an image encoder cannot work without is taken from the same place where it lies there."""
 

@@ -16,12 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pytest_vdb.environment import (
-    cpu_count,
-    package,
-    performance_environment,
-    quality_environment,
-)
+from pytest_vdb.environment import cpu_count, package, performance_environment, quality_environment
 from pytest_vdb.errors import BadSetting, InfraError
 from pytest_vdb.parallel.capacity import threads
 from pytest_vdb.parallel.ledger import Need, Node, spread

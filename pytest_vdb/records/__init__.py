@@ -21,6 +21,7 @@ from pytest_vdb.records.kept import Session as Session
 from pytest_vdb.records.kept import Stored as Stored
 from pytest_vdb.records.kept import definition as definition
 from pytest_vdb.records.measured import REPORTED as REPORTED
+from pytest_vdb.records.measured import TIMED as TIMED
 from pytest_vdb.records.measured import WHOLE_RUN as WHOLE_RUN
 from pytest_vdb.records.measured import Kind as Kind
 from pytest_vdb.records.measured import Measurement as Measurement

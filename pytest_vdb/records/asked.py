@@ -29,9 +29,7 @@ class Prompt(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        prompt = super().from_json(data)
-        object.__setattr__(prompt, "tags", tuple(prompt.tags))
-        return prompt
+        return super().from_json({**data, "tags": tuple(data.get("tags", ()))})
 
     def to_json(self) -> dict[str, Json]:
         """Without what is empty, so that a text alone stays ``{"id", "text"}``."""

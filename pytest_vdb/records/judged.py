@@ -52,11 +52,7 @@ class Verdict(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        verdict = super().from_json(data)
-        object.__setattr__(verdict, "state", State(verdict.state))
-        if verdict.interval is not None:
-            object.__setattr__(verdict, "interval", tuple(verdict.interval))
-        return verdict
+        return super().from_json(_read(data))
 
 
 @dataclass(frozen=True)
@@ -95,13 +91,15 @@ class Acceptance(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        entry = super().from_json(data)
-        object.__setattr__(entry, "state", State(entry.state))
-        if entry.interval is not None:
-            object.__setattr__(entry, "interval", tuple(entry.interval))
-        return entry
+        return super().from_json(_read(data))
 
     @property
     def key(self) -> tuple[str, ...]:
         """What it is about."""
         return (self.nodeid, self.model, self.workload, self.environment, self.measurement)
+
+
+def _read(data: Mapping[str, Json]) -> dict[str, Json]:
+    ends = data.get("interval")
+    interval = None if ends is None else tuple(ends)
+    return {**data, "state": State(data["state"]), "interval": interval}

@@ -9,7 +9,7 @@ from typing import Self
 from pytest_vdb.names import digest, words
 from pytest_vdb.records.asked import Workload
 from pytest_vdb.records.base import Json, Record
-from pytest_vdb.records.measured import Measurement, Provenance
+from pytest_vdb.records.measured import Provenance
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,6 @@ class Baseline(Record):
             measurements={k: Stored.from_json(m) for k, m in data["measurements"].items()},
             media=data["media"],
         )
-
-    def series(self, measurement: Measurement) -> list[dict[str, float]]:
-        """Values by sample key, oldest session first; empty where the definition has changed."""
-        stored = self.measurements.get(measurement.name)
-        if stored is None or stored.provenance != definition(measurement.provenance):
-            return []
-        return [stored.sessions[key] for key in sorted(stored.sessions)]
 
 
 def definition(provenance: Provenance) -> dict[str, str | None]:

@@ -61,10 +61,8 @@ class Sample(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        sample = super().from_json(data)
-        object.__setattr__(sample, "shape", tuple(sample.shape))
-        object.__setattr__(sample, "steps", tuple(sample.steps))
-        return sample
+        shape, steps = tuple(data["shape"]), tuple(data.get("steps", ()))
+        return super().from_json({**data, "shape": shape, "steps": steps})
 
 
 @dataclass(frozen=True)
@@ -160,6 +158,10 @@ class Kind(StrEnum):
     ENERGY = "energy"
     SCORE = "score"
     DISTANCE = "distance"  # to the baseline's video: a trigger, never a conviction
+
+
+TIMED = (Kind.LATENCY, Kind.ENERGY)
+"""What runs side by side tell, and stored sessions of another day hardly."""
 
 
 class Missing(StrEnum):

@@ -103,18 +103,16 @@ class Films:
             has = "keeps a latent and no video" if "latent" in media else "has no video"
             return "none", f"the baseline {has} of this sample" if files is None else UNKEPT, None
         try:
-            path = self._blob(media[role]) if files is None else Path(files[media[role]])
+            if files is not None:
+                path = Path(files[media[role]])
+            else:
+                assert self.session is not None  # who hands on samples has one
+                path = self.session.medium(media[role])
         except KeyError:
             return "none", UNKEPT, None
         except VdbError as error:
             return "none", str(error), None
         return role, KEPT[role], lambda: iter(clips.stream(path).frames)
-
-    def _blob(self, sha256: str) -> Path:
-        """A reference medium: of this run's base side, or the store's. Raises LostMedium."""
-        assert self.session is not None  # who hands on samples has one
-        written = sorted((self.session.scratch / "blobs").glob(f"{sha256}.*"))
-        return written[0] if written else self.session.store.blob(sha256)
 
 
 def _written(path: Path, sample: Mapping[str, Json], theirs: Any, kept: str, why: str) -> Json:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_vdb.baseline.store import file_sha256
 from pytest_vdb.baseline.validate import SHA256, parse
 from pytest_vdb.errors import BadRun
+from pytest_vdb.names import file_sha256
 from pytest_vdb.records import Json
 from pytest_vdb.report.films import KEPT
 

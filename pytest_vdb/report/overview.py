@@ -111,7 +111,7 @@ def bar(verdict: Verdict, direction: str) -> dict[str, float | None] | None:
     sign = 1 if direction == "lower" else -1
     effect = sign * verdict.effect
     low, high = sorted(sign * bound for bound in verdict.interval or (verdict.effect,) * 2)
-    limit = tolerance(verdict.tolerance)
+    limit = ranked.limit(verdict)
     reach = ROOM * max(abs(low), abs(high), abs(effect), 1.5 * (limit or 0.0)) or 1.0
 
     def at(value: float) -> float:
@@ -124,15 +124,3 @@ def bar(verdict: Verdict, direction: str) -> dict[str, float | None] | None:
         "tolerance": at(limit) if limit else None,
         "over": round(effect / limit, 3) if limit else 0.0,
     }
-
-
-def tolerance(text: str | None) -> float | None:
-    """0.05 of ``"5%"``, 0.5 of ``"0.5abs"``; None of ``"off"`` and what is none."""
-    words = (text or "").removeprefix("auto").strip()
-    for ending, factor in (("%", 0.01), ("abs", 1.0)):
-        if words.endswith(ending):
-            try:
-                return factor * float(words.removesuffix(ending))
-            except ValueError:
-                return None
-    return None

@@ -95,7 +95,7 @@ def _row(test: Mapping[str, Json], entry: Mapping[str, Json]) -> Ranked:
 
 def limit(verdict: Verdict) -> float | None:
     """The tolerance in the effect's own terms, or None where it is given in others."""
-    match = re.match(r"([\d.]+(?:e-?\d+)?)(%|abs)", verdict.tolerance or "")
+    match = re.match(r"(?:auto )?([\d.]+(?:e[-+]\d+)?)(%|abs)", verdict.tolerance or "")
     if match is None or (match[2] == "%") is not verdict.relative:
         return None
     return float(match[1]) / (100 if match[2] == "%" else 1)

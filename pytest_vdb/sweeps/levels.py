@@ -11,9 +11,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pytest_vdb.records import REPORTED, WHOLE_RUN, Kind, Measurement
+from pytest_vdb.records import TIMED, WHOLE_RUN, Kind, Measurement
 
-TIMED = (Kind.LATENCY, Kind.ENERGY)
 ALPHA = 0.05
 
 
@@ -108,6 +107,8 @@ def compare(one: Measurement, other: Measurement, comparisons: int) -> str | Non
     if not one.values or not other.values:
         return None
     if one.kind is Kind.MEMORY:
+        from pytest_vdb.gate.rules import slack_of
+
         change = max(one.numbers) - max(other.numbers)
         return _word(one, change, certain=abs(change) > slack_of(one))
     if one.by_key.keys() != other.by_key.keys() or one.by_key.keys() == {WHOLE_RUN}:
@@ -121,13 +122,6 @@ def _word(m: Measurement, change: float, *, certain: bool) -> str:
     if not certain:
         return "same"
     return "better" if (change > 0) is (m.direction == "higher") else "worse"
-
-
-def slack_of(m: Measurement) -> int:
-    """Bytes by which two peaks may differ and be the same."""
-    from pytest_vdb.gate.rules import MEMORY_SLACK, REPORTED_SLACK
-
-    return REPORTED_SLACK if m.provenance.version == REPORTED else MEMORY_SLACK
 
 
 def _scores(one: Measurement, other: Measurement) -> tuple[float, float] | None:

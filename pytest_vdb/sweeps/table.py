@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_vdb.records import Json, Kind, Measurement
 from pytest_vdb.sweeps.front import Candidate, front, recommend
-from pytest_vdb.sweeps.levels import Level, compare, level, slack_of
+from pytest_vdb.sweeps.levels import Level, compare, level
 from pytest_vdb.sweeps.limits import parse
 from pytest_vdb.sweeps.points import CENTRE
 
@@ -149,6 +149,8 @@ def _fronts(
     levels: Sequence[Mapping[str, Level]], names: Mapping[str, Measurement]
 ) -> list[dict[str, Json]]:
     """For each score, the points that none beats in it, in time and in memory at once."""
+    from pytest_vdb.gate.rules import slack_of
+
     costs = [
         next((one for one in those if any(one in of for of in levels)), None)
         for those in (TIMES, PEAKS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vdb.errors import Insane, VdbError
-from pytest_vdb.records import REPORTED, Json, Kind, Measurement, Sample, State
+from pytest_vdb.records import Json, Kind, Measurement, Sample, State
 from pytest_vdb.trial.asserted import Asserted, asserted, shown
 from pytest_vdb.trial.regenerate import fresh, regenerated
 
@@ -195,8 +195,7 @@ def _share(run: TestRun, m: Measurement) -> float | None:
         return None
     share = tolerance.value if tolerance.relative else tolerance.value / level
     if m.kind is Kind.MEMORY:  # some bytes are always free
-        free = rules.REPORTED_SLACK if m.provenance.version == REPORTED else rules.MEMORY_SLACK
-        share = max(share, free / level)
+        share = max(share, rules.slack_of(m) / level)
     return share
 
 

@@ -142,7 +142,7 @@ def test_every_page_forbids_what_is_not_in_its_folder(tmp_path):
 def test_a_bar_shows_the_interval_against_its_tolerance(
     direction, effect, interval, tolerance, marks
 ):
-    verdict = Verdict(State.PASS, "", effect, interval, True, tolerance)
+    verdict = Verdict(State.PASS, "", effect, interval, "abs" not in tolerance, tolerance)
     bar = overview.bar(verdict, direction)
     assert bar is not None
     names = ("effect", "low", "high", "tolerance", "over")

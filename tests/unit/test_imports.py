@@ -53,6 +53,7 @@ KNOWS: dict[str, set[str]] = {
 # These wire the rooms together and may know all of them; no room above may know one of these.
 WIRING = {
     "plugin",
+    "stash",
     "fixtures",
     "session",
     "checks",

@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from pytest_vdb.baseline.store import file_sha256
 from pytest_vdb.errors import BadRun, BadSetting
 from pytest_vdb.models.clips import write_webp
+from pytest_vdb.names import file_sha256
 from pytest_vdb.report import html, kept
 from pytest_vdb.report.writers import Context
 

@@ -13,9 +13,8 @@ from pytest_vdb.gate.rules.latency import SESSION_SD as SESSION_SD
 from pytest_vdb.gate.rules.latency import fastest_half as fastest_half
 from pytest_vdb.gate.rules.latency import latency_screen as latency_screen
 from pytest_vdb.gate.rules.latency import screen_resolves as screen_resolves
-from pytest_vdb.gate.rules.memory import MEMORY_SLACK as MEMORY_SLACK
-from pytest_vdb.gate.rules.memory import REPORTED_SLACK as REPORTED_SLACK
 from pytest_vdb.gate.rules.memory import peak_memory as peak_memory
+from pytest_vdb.gate.rules.memory import slack_of as slack_of
 from pytest_vdb.gate.rules.modes import live_modes as live_modes
 from pytest_vdb.gate.rules.paired import PROMPTS_TO_GATE as PROMPTS_TO_GATE
 from pytest_vdb.gate.rules.paired import paired as paired

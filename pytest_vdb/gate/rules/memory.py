@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_vdb.gate.policy import Tolerance
-from pytest_vdb.records import State, Verdict
+from pytest_vdb.records import REPORTED, Measurement, State, Verdict
 
 REPORTED_SLACK = 256 * 2**20
 """Bytes that an engine's or a server's own figure may rise by: it holds caches and contexts."""
 
 MEMORY_SLACK = 2 * 2**20
 """Bytes of peak memory that never matter: allocator rounding."""
+
+
+def slack_of(measurement: Measurement) -> int:
+    """Bytes by which two peaks may differ and be the same."""
+    return REPORTED_SLACK if measurement.provenance.version == REPORTED else MEMORY_SLACK
 
 
 def peak_memory(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 VIDEOS_TO_REPORT = 32
-VIDEOS_TO_GATE = 64
 RESAMPLES = 9999
 
 

