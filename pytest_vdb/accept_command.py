@@ -81,7 +81,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def accept(options: argparse.Namespace) -> int:
-    """Write the run's REGRESSION and NO_BASELINE entries. Raises BadSetting, BadRun."""
+    """Write entries of what the run has that a person can let stand. Raises BadSetting, BadRun."""
     run = runs.read(options.run_json)
     return under_pytest.told(options.pytest, lambda session: _accept(options, run, session))
 
@@ -94,11 +94,14 @@ def _accept(options: argparse.Namespace, run: RunFile, session: VdbSession) -> i
             f"vdb accept: {options.run_json} has no test or measurement {options.only or ''!r}; "
             f"its measurements: {', '.join(known) or 'none'}"
         )
-    taken = [row for row in rows if row.verdict.state in ACCEPTABLE and _is_there(row)]
+    taken = [row for row in rows if _acceptable(row) and _is_there(row)]
     refused = [row for row in rows if row not in taken]
     if not taken:
         told = "".join(f"\n  {_refusal(row)}" for row in refused)
-        raise BadSetting(f"vdb accept: only REGRESSION and NO_BASELINE can be accepted:{told}")
+        raise BadSetting(
+            "vdb accept: only REGRESSION, NO_BASELINE and an INCONCLUSIVE peak of memory can be "
+            f"accepted:{told}"
+        )
     unbounded = [r for r in taken if r.measurement.kind in TIMED and not _bounded(r.verdict)]
     if unbounded:
         names = ", ".join(sorted({row.measurement.name for row in unbounded}))
@@ -115,6 +118,13 @@ def _accept(options: argparse.Namespace, run: RunFile, session: VdbSession) -> i
         if row.consequence in ("fail", "error"):
             print(f"not accepted: {_refusal(row)}")
     return 0
+
+
+def _acceptable(row: RunRow) -> bool:
+    """What a person can judge: of peaks, which repeat, no other run tells more than this one."""
+    if row.verdict.state is State.INCONCLUSIVE:
+        return row.measurement.kind is Kind.MEMORY
+    return row.verdict.state in ACCEPTABLE
 
 
 def _is_there(row: RunRow) -> bool:
@@ -134,7 +144,7 @@ def _matches(row: RunRow, pattern: str) -> bool:
 
 def _refusal(row: RunRow) -> str:
     state = row.verdict.state
-    why = WHY_NOT.get(state, PASSES) if _is_there(row) or state not in ACCEPTABLE else NOT_TAKEN
+    why = WHY_NOT.get(state, PASSES) if _is_there(row) or not _acceptable(row) else NOT_TAKEN
     return plain(f"{row.measurement.name} of {row.nodeid} is {state}: {why}")
 
 
@@ -177,10 +187,10 @@ def _recomputed(row: RunRow, session: VdbSession) -> tuple[RunRow, str]:
 
     A run may come from anybody: what it says of its own change would bound what it may do later.
     """
-    if row.verdict.state is not State.REGRESSION:
+    if row.verdict.state is State.NO_BASELINE:
         return row, ""
     found = _judged(row, session)
-    if isinstance(found, Verdict) and found.state is State.REGRESSION:
+    if isinstance(found, Verdict) and found.state in (State.REGRESSION, State.INCONCLUSIVE):
         return replace(row, verdict=found), ""
     told = found if isinstance(found, str) else f"the stored baseline here says {_said(found)}"
     return row, f"old, effect and interval are the run's own word: {told}"

@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_vdb import performance as figures
@@ -179,35 +178,18 @@ class Beside:
     ) -> Verdict | str:
         from pytest_vdb.gate import rules
 
-        trial, settings = self._trial(bench), bench.settings
-        read = self._reader(bench, measurement.name)
-        verdict: Verdict | None = None
+        trial = self._trial(bench)
         noise = self.session.standards.calibration(
             bench.spec.name, bench.environments[1], measurement.name
         )
-        for count in trial.looks:
-            if not trial.reach(count):
-                break
-            pairs = [(read(pair.base), read(pair.candidate)) for pair in trial.pairs[:count]]
-            if not all(a and b for a, b in pairs):
-                return f"{measurement.name} is not measured side by side"
-            ratios = [rules.block_ratios(a, b) for a, b in pairs]
-            trial.ratios[measurement.name] = ratios
-            verdict = rules.interleaved(
-                ratios,
-                level=median(value for a, _ in pairs for value in a),
-                tolerance=tolerance,
-                guard_m=settings.guard_m,
-                pair_sd=noise.pair_sd if noise else rules.PAIR_SD,
-                last=count == trial.looks[-1],
-            )
-            if verdict.state is not State.INCONCLUSIVE:
-                break
-        if verdict is None:
-            return f"not run side by side: {trial.failure}"
-        if verdict.state is State.INCONCLUSIVE and trial.failure:
-            verdict = replace(verdict, reason=f"{verdict.reason}; {trial.failure}")
-        if noise is not None:
+        rule = partial(
+            rules.interleaved,
+            tolerance=tolerance,
+            guard_m=bench.settings.guard_m,
+            pair_sd=noise.pair_sd if noise else rules.PAIR_SD,
+        )
+        verdict = trial.judge(measurement.name, self._reader(bench, measurement.name), rule)
+        if noise is not None and isinstance(verdict, Verdict):
             verdict = replace(verdict, reason=f"{verdict.reason}; {noise}")
         return verdict
 

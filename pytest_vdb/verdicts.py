@@ -123,8 +123,7 @@ class TestRun:
             guard_m=self.settings.guard_m,
             identical=measurement.kind is Kind.DISTANCE
             and vdb._bench.identical(vdb.references(measurement.name)),
-            # What another machine's sessions differ by is not known from this one's.
-            calibration=None if held.step else self._calibration(measurement),
+            calibration=self.calibration(measurement),
         )
         if verdict.state is State.NO_BASELINE:
             verdict = Verdict(State.NO_BASELINE, self._why_no_baseline(measurement), n=verdict.n)
@@ -163,6 +162,7 @@ class TestRun:
             honour=self.settings.honour_accepted,
             tolerance=tolerance,
             guard_m=self.settings.guard_m,
+            calibration=self._calibration(measurement),
         )
 
     def _told(self, measurement: Measurement, held: Yardstick, verdict: Verdict) -> Verdict:
@@ -188,6 +188,12 @@ class TestRun:
     def tolerance(self, measurement: Measurement) -> Tolerance:
         """How much worse ``measurement`` may get; more where another machine's baseline serves."""
         return _widened(self._tolerance(measurement), self.vdb.held_to(measurement).step)
+
+    def calibration(self, measurement: Measurement) -> Calibration | None:
+        """This machine's noise; what another's sessions differ by is not known from it."""
+        if self.vdb.held_to(measurement).step is not None:
+            return None
+        return self._calibration(measurement)
 
     def _calibration(self, measurement: Measurement) -> Calibration | None:
         bench, kind = self.vdb._bench, measurement.kind

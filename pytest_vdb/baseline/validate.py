@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_vdb.baseline.schema import BaselineFile
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-ACCEPTABLE = (State.REGRESSION, State.NO_BASELINE)
+ACCEPTABLE = (State.REGRESSION, State.NO_BASELINE, State.INCONCLUSIVE)
 """What a person can let stand: a number that is worse, or one without a comparison."""
 
 
@@ -94,13 +94,15 @@ def check_acceptance(entry: Acceptance, where: str) -> None:
         _text(getattr(entry, name), f"{where}: {name}")
     check_direction(entry.direction, where)
     _provenance(entry.provenance, f"{where}: provenance")
-    _require(entry.state in ACCEPTABLE, entry.state, "REGRESSION or NO_BASELINE", where)
+    _require(
+        entry.state in ACCEPTABLE, entry.state, "REGRESSION, NO_BASELINE or INCONCLUSIVE", where
+    )
     _require(isinstance(entry.relative, bool), entry.relative, "true or false", where)
     if entry.tolerance is not None:
         _text(entry.tolerance, f"{where}: tolerance")
     for name in ("old", "new", "effect"):
         value = getattr(entry, name)
-        if value is not None or (entry.state is State.REGRESSION and name != "new"):
+        if value is not None or (entry.state is not State.NO_BASELINE and name != "new"):
             check_number(value, f"{where}: {name}")
     if entry.interval is not None:
         _require(len(entry.interval) == 2, entry.interval, "two numbers", f"{where}: interval")

@@ -123,6 +123,7 @@ def _latency(
             rate=measurement.direction == "higher",
             session_sd=sd,
         ),
+        least=2,  # one may have met a busy machine
     )
     return replace(verdict, reason=f"{verdict.reason}; {calibration}") if calibration else verdict
 
@@ -179,11 +180,12 @@ def _best_mode(
     levels: Sequence[float],
     gap: float,
     rule: Callable[[list[StoredSession]], Verdict],
+    least: int = 1,
 ) -> Verdict:
     """``rule`` against each live mode of the baseline: who matches one has not regressed."""
     from pytest_vdb.gate import rules
 
-    modes = rules.live_modes(levels, [session.commit for session in stored], gap)
+    modes = rules.live_modes(levels, [session.commit for session in stored], gap, least)
     verdicts = [rule([stored[index] for index in mode]) for mode in modes]
     if len(modes) == 1:
         return verdicts[0]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_vdb.gate import FINE, StoredSession, judge
+from pytest_vdb.gate.auto import resolve
 from pytest_vdb.gate.policy import Tolerance
+from pytest_vdb.noise import Calibration
 from pytest_vdb.records import (
     TIMED,
     Acceptance,
@@ -35,12 +37,13 @@ def reviewed(
     honour: bool,
     tolerance: Tolerance,
     guard_m: int,
+    calibration: Calibration | None = None,
 ) -> Verdict:
     """``verdict`` as ``entry`` of ``file`` leaves it.
 
     With ``honour``: ACCEPTED for REGRESSION and INCONCLUSIVE, NEW for NO_BASELINE, unless the
     measurement is worse than the entry's. Without it the state stays, and the reason tells of the
-    entry. ``tolerance`` and ``guard_m`` are those of the verdict.
+    entry. ``tolerance``, ``guard_m`` and ``calibration`` are those of the verdict.
     """
     if verdict.state not in OPEN or not _about(measurement, verdict, entry):
         return verdict
@@ -50,7 +53,7 @@ def reviewed(
     if measurement.kind is not Kind.DISTANCE and not entry.values:
         reason = f"{verdict.reason}; the entry of {file} holds no values: accept it anew"
         return replace(verdict, reason=reason, accepted=file)
-    by_rule = _against_accepted(measurement, entry, tolerance, guard_m)
+    by_rule = _against_accepted(measurement, entry, tolerance, guard_m, calibration)
     if verdict.state is State.NO_BASELINE:
         found = _new(verdict, by_rule, entry)
     else:
@@ -64,17 +67,28 @@ def _about(measurement: Measurement, verdict: Verdict, entry: Acceptance) -> boo
         return False
     if not measurement.missing and entry.provenance != definition(measurement.provenance):
         return False
-    return verdict.state is State.NO_BASELINE or entry.state is State.REGRESSION
+    if verdict.state is State.NO_BASELINE or entry.state is State.REGRESSION:
+        return True
+    # Peaks repeat: what some samples showed is as exact as what all of them did.
+    return entry.state is State.INCONCLUSIVE and measurement.kind is Kind.MEMORY
 
 
 def _against_accepted(
-    measurement: Measurement, entry: Acceptance, tolerance: Tolerance, guard_m: int
+    measurement: Measurement,
+    entry: Acceptance,
+    tolerance: Tolerance,
+    guard_m: int,
+    calibration: Calibration | None,
 ) -> Verdict | None:
     """The ordinary rule, with the accepted values as its baseline; none for a distance."""
     if measurement.kind is Kind.DISTANCE:
         return None
     stored = StoredSession(entry.values, entry.commit, entry.date[:16])
-    return judge(measurement, [stored], tolerance=tolerance, guard_m=guard_m)
+    if tolerance.auto and not tolerance.value and not tolerance.why:  # there was no baseline
+        tolerance = resolve(measurement, [stored], calibration, pairs=None, model="")
+    return judge(
+        measurement, [stored], tolerance=tolerance, guard_m=guard_m, calibration=calibration
+    )
 
 
 def _new(verdict: Verdict, by_rule: Verdict | None, entry: Acceptance) -> Verdict:

@@ -132,7 +132,7 @@ def attribute(base: Side, new: Side, findings: Sequence[Finding]) -> Attribution
     larger = [f for f in worse if f.kind is Kind.MEMORY]
     if first is None and not worse:
         return None
-    stack = tuple(_stack(base.versions, new.versions))
+    stack = tuple(_stack(base, new))
     busy = tuple(_infrastructure(base.conditions, new.conditions)) if slower else ()
     quality = _quality(findings)
     kinds = {
@@ -250,13 +250,19 @@ def _quality(findings: Sequence[Finding]) -> str:
     return "neutral" if all(state in CLEARED for state in states) else "undecided"
 
 
-def _stack(base: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    """``diffusers 0.41.0 → 0.42.0`` for each package; of one side alone, nothing is known."""
-    if not base or not new:
+def _stack(base: Side, new: Side) -> Iterator[str]:
+    """``diffusers 0.41.0 → 0.42.0`` for each package.
+
+    A side with a trace names all that it has installed; without one, what it leaves out is not
+    known.
+    """
+    ours, theirs = new.versions, base.versions
+    if not ours or not theirs:
         return
-    for name in sorted({*base, *new}):
-        if base.get(name) != new.get(name):
-            yield f"{name} {base.get(name, '–')} → {new.get(name, '–')}"
+    names = {*ours, *theirs} if base.trace and new.trace else {*ours} & {*theirs}
+    for name in sorted(names):
+        if theirs.get(name) != ours.get(name):
+            yield f"{name} {theirs.get(name, '–')} → {ours.get(name, '–')}"
 
 
 def _infrastructure(base: Mapping[str, float], new: Mapping[str, float]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +17,7 @@ from pytest_vdb.measure.code import STACK
 from pytest_vdb.measure.execute import BLOCK_SECONDS
 from pytest_vdb.measure.runner import Job
 from pytest_vdb.parallel.lease import Lease
-from pytest_vdb.records import Run, Sample
+from pytest_vdb.records import Run, Sample, State, Verdict
 from pytest_vdb.trial.base import Side
 
 STEPS = "num_inference_steps"
@@ -99,6 +99,35 @@ class Trial:
         finally:
             self.seconds += time.monotonic() - start
         return not self.failure
+
+    def judge(
+        self, name: str, read: Callable[[Run], list[float]], rule: Callable[..., Verdict]
+    ) -> Verdict | str:
+        """What ``rule`` (`gate.rules.interleaved`) says after each look, until it can tell.
+
+        ``read`` gives the seconds of ``name`` in a run's blocks. Text is why there is no verdict.
+        Where pairs end before the last look, the rule is asked again for all that it will get.
+        """
+        from pytest_vdb.gate import rules
+
+        verdict: Verdict | None = None
+        for count in self.looks:
+            if not self.reach(count):
+                break
+            pairs = [(read(pair.base), read(pair.candidate)) for pair in self.pairs[:count]]
+            if not all(a and b for a, b in pairs):
+                return f"{name} is not measured side by side"
+            self.ratios[name] = [rules.block_ratios(a, b) for a, b in pairs]
+            asked = partial(rule, self.ratios[name], level=median(v for a, _ in pairs for v in a))
+            verdict = asked(last=count == self.looks[-1])
+            if verdict.state is not State.INCONCLUSIVE:
+                return verdict
+        if verdict is None:
+            return f"not run side by side: {self.failure}"
+        if self.failure:
+            verdict = asked(last=True)
+            verdict = replace(verdict, reason=f"{verdict.reason}; {self.failure}")
+        return verdict
 
     @cached_property
     def looks(self) -> list[int]:

@@ -137,8 +137,13 @@ def _convicts(run: TestRun, intact: Measurement, changed: Measurement) -> bool:
 
     if changed == intact:
         return False
-    stored, tolerance = run.vdb.stored(changed), run.tolerance(changed)
-    verdict = judge(changed, stored, tolerance=tolerance, guard_m=run.settings.guard_m)
+    verdict = judge(
+        changed,
+        run.vdb.stored(changed),
+        tolerance=run.tolerance(changed),
+        guard_m=run.settings.guard_m,
+        calibration=run.calibration(changed),
+    )
     if verdict.state is State.NO_BASELINE:
         return False  # that says nothing of the fault
     return run.settings.consequences.of(verdict, changed.kind) in ("fail", "error")

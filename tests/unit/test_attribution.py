@@ -169,6 +169,16 @@ def test_another_stack_is_named_by_its_versions() -> None:
     assert explained(Side(BASE), new, [SCORE]).stack == ()  # of the baseline nothing is known
 
 
+def test_what_a_baseline_without_a_trace_leaves_out_has_not_changed() -> None:
+    new = Side(BASE, versions={"torch": "2.13.0", "diffusers": "0.42.0", "accelerate": "1.15.0"})
+    facts = Side(versions={"torch": "2.13.0", "diffusers": "0.41.0"})  # it names these alone
+    assert explained(facts, new, [WORSE]).stack == ("diffusers 0.41.0 → 0.42.0",)
+    assert explained(replace(facts, trace=BASE), new, [WORSE]).stack == (
+        "accelerate – → 1.15.0",
+        "diffusers 0.41.0 → 0.42.0",
+    )
+
+
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_vdb.baseline.validate import check_acceptance
 from pytest_vdb.gate import StoredSession, judge
 from pytest_vdb.gate.acceptance import reviewed
 from pytest_vdb.gate.policy import Tolerance
+from pytest_vdb.noise import Calibration
 from pytest_vdb.records import (
     Acceptance,
     Kind,
@@ -48,8 +50,9 @@ def entry_of(m, verdict, **changes):
     return replace(entry, **changes)
 
 
-def review(m, verdict, entry, *, honour=True, tolerance=FIVE):
-    return reviewed(m, verdict, entry, "a.json", honour=honour, tolerance=tolerance, guard_m=200)
+def review(m, verdict, entry, *, honour=True, tolerance=FIVE, calibration=None):
+    given = {"honour": honour, "tolerance": tolerance, "calibration": calibration}
+    return reviewed(m, verdict, entry, "a.json", guard_m=200, **given)
 
 
 def against(m, base, tolerance=FIVE):
@@ -136,6 +139,22 @@ def test_a_leak_in_some_samples_is_worse_than_what_was_accepted():
     assert "worse than what was accepted: 1 of 4 samples" in found.reason
 
 
+def test_a_peak_of_some_samples_is_accepted_as_it_is_and_no_other_inconclusive():
+    base, one = [[GiB] * 4], Tolerance(0.01)
+    m = measured(Kind.MEMORY, [1.2 * GiB] + [GiB] * 3)
+    verdict = against(m, base, one)
+    assert verdict.state is State.INCONCLUSIVE
+    entry = entry_of(m, verdict)
+    check_acceptance(entry, "a.json")
+    assert review(m, verdict, entry, tolerance=one).state is State.ACCEPTED
+    leak = measured(Kind.MEMORY, [1.2 * GiB, 1.4 * GiB] + [GiB] * 2)
+    found = review(leak, against(leak, base, one), entry, tolerance=one)
+    assert found.state is State.INCONCLUSIVE
+    assert "worse than what was accepted: 1 of 4 samples" in found.reason
+    unsure = slower(0.10, state=State.INCONCLUSIVE)
+    assert review(LATENCY, unsure, entry_of(LATENCY, unsure)) is unsure
+
+
 def test_a_score_of_few_prompts_is_paired_with_what_was_accepted():
     """Two prompts have an interval so wide that it alone would let anything pass."""
     base = [[1.0, 1.0]]
@@ -182,6 +201,18 @@ def test_new_is_a_rerun_within_the_rule(kind, values, again, state):
     found = review(measured(kind, again, direction), NEW, entry)
     assert found.state == state
     assert found.baseline is not None or state == "UNMEASURED"
+
+
+STEADY = Calibration(0.005, 0.005, 20, 5, "2026-01-01")
+
+
+@pytest.mark.parametrize("tolerance", [FIVE, Tolerance(auto=True)], ids=["5%", "auto"])
+def test_a_new_latency_is_held_to_what_this_machine_tells_apart(tolerance):
+    entry = entry_of(measured(Kind.LATENCY, [1.0] * 5), NEW)
+    again = measured(Kind.LATENCY, [1.013] * 5)
+    given = {"tolerance": tolerance, "calibration": STEADY}
+    assert review(again, NEW, entry, **given).state is State.NEW
+    assert review(measured(Kind.LATENCY, [1.5] * 5), NEW, entry, **given).state is not State.NEW
 
 
 def test_a_new_distance_has_nothing_to_be_compared_with():

@@ -6,16 +6,19 @@ Real pairs of processes are in tests/plugin/test_against.py.
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pytest_vdb.errors import GenerationTimeout, NoBase
+from pytest_vdb.gate.policy import Tolerance
+from pytest_vdb.gate.rules import interleaved
 from pytest_vdb.measure.runner import Job
 from pytest_vdb.parallel.lease import Lease
 from pytest_vdb.records import ModelSpec, Prompt, Run, Sample, Workload
 from pytest_vdb.trial.base import Side, candidate
-from pytest_vdb.trial.interleave import Trial, at_steps, check_code, environment
+from pytest_vdb.trial.interleave import Pair, Trial, at_steps, check_code, environment
 
 SAMPLE = Sample(
     "p",
@@ -77,6 +80,44 @@ def test_two_sides_of_one_code_are_no_comparison():
     mixed = {"ours": "/base/ours", "other": "/head/lib/other"}
     with pytest.raises(NoBase, match="loaded other from the change's own tree"):
         check_code(base, mixed, mixed | {"ours": "/head/ours"})
+
+
+def timed(seconds):
+    return Run(tuple(replace(SAMPLE, seed=i, wall=s) for i, s in enumerate(seconds)))
+
+
+def walls(run):
+    return [sample.wall for sample in run.samples]
+
+
+RULE = partial(interleaved, tolerance=Tolerance(0.05), guard_m=200)
+
+
+@pytest.mark.parametrize(("slower", "state"), [(1.0, "REGRESSION"), (0.05, "INCONCLUSIVE")])
+def test_what_the_pairs_of_a_spent_budget_show_is_said(slower, state):
+    """Three convict where no fourth can follow."""
+    limited = trial(budget=lambda: 0.0, most=8, seconds=90.0)
+    for wobble in (-0.005, 0.0, 0.005):
+        limited.pairs.append(Pair(timed([1.0] * 5), timed([1.0 + slower + wobble] * 5)))
+    verdict = limited.judge("latency", walls, RULE)
+    assert verdict.state == state
+    assert verdict.reason.endswith("--vdb-budget leaves 0 s")
+    assert len(limited.ratios["latency"]) == 3
+
+
+def test_three_pairs_wait_for_a_fourth_that_can_follow():
+    unlimited = trial(most=4)
+    for wobble in (-0.005, 0.0, 0.005, 0.0):
+        unlimited.pairs.append(Pair(timed([1.0] * 5), timed([2.0 + wobble] * 5)))
+    verdict = unlimited.judge("latency", walls, RULE)
+    assert (verdict.state, verdict.n) == ("REGRESSION", 4)
+
+
+def test_what_was_not_run_or_not_measured_has_no_verdict():
+    limited = trial(budget=lambda: 0.0)
+    assert limited.judge("latency", walls, RULE).startswith("not run side by side: 3 more")
+    limited.pairs += [Pair(timed([1.0]), timed([]))] * 3
+    assert limited.judge("latency", walls, RULE) == "latency is not measured side by side"
 
 
 def test_a_budget_ends_what_is_under_way():

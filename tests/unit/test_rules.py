@@ -168,6 +168,24 @@ def test_a_mode_counts_where_it_recurs(levels, commits, modes):
     assert live_modes(levels, list(commits), 0.5) == modes
 
 
+@pytest.mark.parametrize(
+    ("levels", "commits", "modes"),
+    [
+        ([1.0, 1.0, 2.0, 1.0, 1.0], "aaaaa", [[0, 1, 3, 4]]),  # a busy machine on one day
+        ([1.0, 1.0, 2.0], "aaa", [[0, 1]]),  # or on the last one
+        ([1.0, 1.0, 2.0], "abb", [[0, 1]]),
+        ([1.0, 1.0, 2.0], "aab", [[2]]),  # the code may be slower
+        ([1.0, 2.0], "aa", [[1]]),  # nobody knows which; the newest was stored last
+        ([1.0, 2.0, 1.0, 2.0], "aaaa", [[1, 3], [0, 2]]),
+        ([1.0, 1.0, 2.0, 2.0], "aaaa", [[2, 3], [0, 1]]),
+        ([1.0, 1.0, 2.0], ["", "", ""], [[2], [0, 1]]),  # nobody knows whether the code changed
+        ([1.0, 2.0, 1.0], ["", "", ""], [[0, 2]]),
+    ],
+)
+def test_one_disturbed_session_is_no_mode_of_a_time(levels, commits, modes):
+    assert live_modes(levels, list(commits), 0.5, least=2) == modes
+
+
 SIDE_BY_SIDE = {"level": 2.0, "tolerance": PERCENT, "guard_m": 200}
 
 

@@ -100,11 +100,11 @@ def interleaved(
     elif (within := t_tail((mean - limit) / error, df, "less")) < ALPHA:
         verdict = Verdict(State.PASS, f"cleared against {beside}", **(seen | {"p": within}))
     else:
+        more = "allow more with --vdb-ab-processes" if n < LOOKS[-1] else "use a steadier machine"
         verdict = Verdict(
             State.INCONCLUSIVE,
             f"{processes} beside the base cannot tell, which resolves a tolerance of "
-            f"{math.expm1(resolvable(error, df)):.1%}: allow more with --vdb-ab-processes, or "
-            "widen it",
+            f"{math.expm1(resolvable(error, df)):.1%}: {more}, or widen it",
             **seen,
         )
     return verdict

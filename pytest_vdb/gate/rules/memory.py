@@ -58,7 +58,7 @@ def peak_memory(
         told = f"{len(above)} of {len(peaks)} samples peak above the baseline's and the slack"
         return Verdict(
             State.INCONCLUSIVE,
-            f"{told} (first {above[0]}): a leak, or chance; more seeds or a rerun tell{note}",
+            f"{told} (first {above[0]}): a leak, or chance; more seeds tell{note}",
             **seen,
         )
     if max(peaks) < lowest - slack:
