@@ -36,6 +36,9 @@ from pytest_vdb.stash import (
 if TYPE_CHECKING:
     from pytest_vdb.verdicts import TestRun
 
+RUNS_NOTHING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+"""Options of pytest's under which what an earlier run has written stays."""
+
 NOT_REACHED: dict[str, Any] = {"model": None, "workload": None, "measurements": []}
 """The record of a test that broke before it could say anything."""
 
@@ -326,8 +329,10 @@ class Controller:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
         """What has to be said or written whatever happens: results, reports, edits of the gate."""
-        layers = self.config.stash[LAYERS]
+        layers, option = self.config.stash[LAYERS], self.config.option
         if not layers.cli and not layers.ini:
+            return
+        if any(getattr(option, name, False) for name in RUNS_NOTHING):
             return
         from pytest_vdb.results import targets
 

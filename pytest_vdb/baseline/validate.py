@@ -94,9 +94,7 @@ def check_acceptance(entry: Acceptance, where: str) -> None:
         _text(getattr(entry, name), f"{where}: {name}")
     check_direction(entry.direction, where)
     _provenance(entry.provenance, f"{where}: provenance")
-    _require(
-        entry.state in ACCEPTABLE, entry.state, "REGRESSION, NO_BASELINE or INCONCLUSIVE", where
-    )
+    _require(entry.state in ACCEPTABLE, entry.state, " or ".join(ACCEPTABLE), where)
     _require(isinstance(entry.relative, bool), entry.relative, "true or false", where)
     if entry.tolerance is not None:
         _text(entry.tolerance, f"{where}: tolerance")

@@ -100,3 +100,22 @@ def test_a_file_that_no_run_wrote_is_left_alone(suite):
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["*--vdb-json: *test_mine.py exists and no run of pytest-vdb*"])
     assert mine.read_text() == "def test_it():\n    pass\n"
+
+
+def test_what_runs_nothing_leaves_the_last_results(suite, draw):
+    """An editor collects whenever a file is saved."""
+    draw(suite.root / "clips")
+    suite.write("def test_quality(vdb):\n    assert vdb.score('sharpness').mean > 0")
+    reports = ("--vdb-json=run.json", "--vdb-keep", "--vdb-html=page", "--vdb-markdown=run.md")
+    suite.run("--vdb-videos=clips", *reports).assert_outcomes(passed=2)
+
+    def files() -> dict[str, bytes]:
+        paths = [path for path in suite.root.rglob("*") if path.is_file()]
+        return {str(path): path.read_bytes() for path in paths if ".pyc" not in path.name}
+
+    before = files()
+    for option in ("--collect-only", "--fixtures", "--fixtures-per-test", "--setup-plan"):
+        result = suite.run("--vdb-videos=clips", *reports, option)
+        assert result.ret == 0
+        result.stdout.no_fnmatch_line("*= vdb =*")
+        assert files() == before

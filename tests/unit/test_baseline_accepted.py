@@ -57,7 +57,7 @@ def test_the_newest_review_counts(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"state": "PASS"}, "is not REGRESSION, NO_BASELINE or INCONCLUSIVE, in entry 1"),
+        ({"state": "PASS"}, "is not REGRESSION or NO_BASELINE or INCONCLUSIVE, in entry 1"),
         ({"state": "FINE"}, "'FINE' is not a valid State"),
         ({"effect": None}, "None is not a finite number, in entry 1: effect"),
         ({"effect": True}, "True is not a finite number"),
