@@ -82,6 +82,19 @@ class FanOut:
 class Collected:
     """Registered in a worker: tells the controller which tests belong together."""
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """``--dist=loadgroup`` writes groups into node ids, by which baselines are found."""
+        from pytest_vdb.stash import uses_vdb
+
+        ids = [(item, item.nodeid) for item in items if uses_vdb(item)]
+        yield
+        for item, nodeid in ids:
+            if item.nodeid != nodeid:
+                item._nodeid = nodeid  # type: ignore[attr-defined]  # as xdist does
+
     @pytest.hookimpl(tryfirst=True)  # xdist's own tells that the collection is complete
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         from pytest_vdb.stash import session_of, uses_vdb

@@ -48,7 +48,9 @@ def pytest_vdb_models():
 """
 WHO = """
 import os
+import pytest
 
+@pytest.mark.xdist_group("g")
 def test_one(vdb, request):
     assert vdb.score("sharpness").mean > 0
     print(f"<{request.node.callspec.id} on {os.environ.get('PYTEST_XDIST_WORKER', 'here')}>")
