@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_vdb import performance as figures
 from pytest_vdb.baseline.identity import WORKLOAD_CHANGED
 from pytest_vdb.bench import Bench
-from pytest_vdb.errors import GenerationTimeout, NoBase, VdbError
+from pytest_vdb.errors import GenerationTimeout, NoBase, NotInBase, VdbError
 from pytest_vdb.gate import StoredSession, judge
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.measure.child import ChildProcess
@@ -134,9 +134,9 @@ class Beside:
         try:
             with self.session.charged("beside"):
                 verdict = ask(bench, measurement, tolerance)
-        except NoBase:
-            raise
         except VdbError as error:
+            if isinstance(error, NoBase) and not isinstance(error, NotInBase):
+                raise
             return replace(stored, reason=f"{stored.reason}; the base did not run: {error}")
         if isinstance(verdict, str):
             return replace(stored, reason=f"{stored.reason}; {verdict}")
@@ -152,9 +152,12 @@ class Beside:
         """Whether the base has this model at all: what loads nothing here has no sides."""
         return bench.spec.source in ("factory", "diffusers")
 
-    def baseline(self, bench: Bench) -> Baseline:
-        """The base's videos as the reference of a distance."""
-        base = self._bench(bench)
+    def baseline(self, bench: Bench) -> Baseline | None:
+        """The base's videos as the reference of a distance, where it has the model at all."""
+        try:
+            base = self._bench(bench)
+        except NotInBase:
+            return None
         session = Session("base", self.side.commit)
         return Baseline(bench.workload, {"base": session}, {}, base.media)
 

@@ -74,6 +74,10 @@ class NoBase(VdbError, LookupError):
     """A base side that does not exist, cannot be made ready, or is the candidate itself."""
 
 
+class NotInBase(NoBase):
+    """A base that lacks the folder that pytest runs in: it has nothing of the model to run."""
+
+
 class Unidentified(VdbError, LookupError):
     """Code or weights whose content nothing tells, so that nobody knows what videos depend on."""
 

@@ -318,7 +318,7 @@ class Vdb:
         stored = baseline is not None and baseline.media
         if stored or session.beside is None or self._settings.update:
             return baseline
-        return session.beside.baseline(self._bench)
+        return session.beside.baseline(self._bench) or baseline
 
     def stored(self, measurement: Measurement) -> list[StoredSession]:
         """What each stored session holds of this measurement, oldest first."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_vdb import gitrepo
-from pytest_vdb.errors import NoBase
+from pytest_vdb.errors import NoBase, NotInBase
 from pytest_vdb.gitrepo import commit, git, run, tail
 from pytest_vdb.places import cache_folder, public
 from pytest_vdb.records import ModelSpec
@@ -76,7 +76,8 @@ def prepare(base: str, root: Path, setup: str | None = None) -> Side:
     """The side that ``base`` names, for the repository at ``root``.
 
     ``setup`` is a shell command that is run once in a new checkout, for code that compiles. Raises
-    NoBase: no such ref, folder or interpreter, or a command that failed.
+    NoBase: no such ref, folder or interpreter, or a command that failed; NotInBase: the ref has no
+    folder ``root``.
     """
     check(base, root)
     if base.startswith("python:"):
@@ -125,6 +126,9 @@ def _checkout(ref: str, root: Path, setup: str | None) -> Side:
             if setup:
                 _set_up(tree, setup)
             whole.touch()
+    here = root.resolve().relative_to(top)
+    if not (tree / here).is_dir():
+        raise NotInBase(f"--vdb-against={ref} has no folder {here}/")
     return _tree(f"{ref} ({sha[:8]})", tree, top, root, sha)
 
 

@@ -181,6 +181,21 @@ def test_a_base_that_does_not_import_leaves_the_verdict_open_and_says_why(repo: 
     assert trial["pairs"] == 0
 
 
+def test_a_model_in_a_folder_that_the_base_lacks_keeps_its_verdicts(repo: Repo) -> None:
+    (repo.root / "new").mkdir()
+    for name in ("conftest.py", "engine.py", "benchmarks"):
+        (repo.root / name).rename(repo.root / "new" / name)
+    result = repo.pytester.runpytest_inprocess(
+        *("-p", "no:cacheprovider", "--rootdir=new", "new/benchmarks", "--vdb-model=engine"),
+        *(f"--vdb-json={repo.root}/run.json", "--vdb-against=HEAD"),
+    )
+    result.assert_outcomes(passed=2)  # a missing baseline warns here
+    verdicts, _ = repo.told()
+    assert {v["state"] for v in verdicts.values()} == {"NO_BASELINE"}
+    reason = verdicts["latency"]["reason"]
+    assert reason.endswith("the base did not run: --vdb-against=HEAD has no folder new/")
+
+
 def test_a_budget_that_is_too_small_is_said_before_anything_runs(repo: Repo) -> None:
     result = repo.run("--vdb-against=HEAD", "--vdb-budget=1s", "-k", "cost")
     result.assert_outcomes(passed=1)  # a missing baseline warns here

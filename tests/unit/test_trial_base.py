@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from pytest_vdb.errors import NoBase
+from pytest_vdb.errors import NoBase, NotInBase
 from pytest_vdb.records import ModelSpec
 from pytest_vdb.trial.base import Side, prepare
 
@@ -105,6 +105,12 @@ def test_code_beside_the_tests_root_is_the_bases_own(repo, monkeypatch):
     git(repo, "commit", "--quiet", "-m", "two")
     (repo / "ours" / "__init__.py").write_text("VALUE = 3\n")
     assert value(prepare("HEAD", repo / "benchmarks")) == "2"
+
+
+def test_a_folder_that_the_base_lacks_is_named(repo):
+    (repo / "new" / "model").mkdir(parents=True)
+    with pytest.raises(NotInBase, match=r"--vdb-against=main has no folder new/model/$"):
+        prepare("main", repo / "new" / "model")
 
 
 def test_a_setup_that_fails_shows_its_last_lines(repo):
