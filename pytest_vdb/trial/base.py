@@ -7,6 +7,7 @@ out beside the repository, once a commit; a requirement gets an environment of i
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -92,6 +93,9 @@ def prepare(base: str, root: Path, setup: str | None = None) -> Side:
 
 def check(base: str, root: Path) -> None:
     """Raise NoBase for what `prepare` could not find, before anything is run."""
+    if base.startswith("python:"):
+        _python(base.removeprefix("python:"), root)
+        return
     folder = root / base
     if folder.is_dir() and folder.samefile(root):
         raise NoBase(f"--vdb-against={base} is the candidate's own folder; name another, or a ref")
@@ -100,8 +104,7 @@ def check(base: str, root: Path) -> None:
             f"--vdb-against={base} names something that moves, and a base is kept once it is "
             "made: pin it, as diffusers==0.41.0, a commit's full hash, or a wheel"
         )
-    elsewhere = base.startswith("python:") or REQUIREMENT.fullmatch(base) or folder.is_dir()
-    if not elsewhere and commit(root, base) is None:
+    if not (REQUIREMENT.fullmatch(base) or folder.is_dir()) and commit(root, base) is None:
         raise NoBase(_no_ref(base, root))
 
 
@@ -182,14 +185,19 @@ def _no_ref(ref: str, root: Path) -> str:
 # ------------------------------------------------------------------ another environment
 
 
-def _interpreter(path: str, root: Path) -> Side:
+def _python(path: str, root: Path) -> Path:
     """``python:PATH``: an interpreter, or the folder of a virtual environment."""
-    place = (root / Path(path).expanduser()).absolute()  # a link to it is what makes a venv
+    place = (root / os.path.expanduser(path)).absolute()  # a link to it is what makes a venv
     found = next((p for p in (place, place / "bin" / "python") if p.is_file()), None)
     if found is None:
         raise NoBase(
             f"--vdb-against=python:{path}: no interpreter at {place} or {place}/bin/python"
         )
+    return found
+
+
+def _interpreter(path: str, root: Path) -> Side:
+    found = _python(path, root)
     says = "import torch, pytest, numpy, filelock; print(torch.__version__)"
     try:
         run([str(found), "-c", says])

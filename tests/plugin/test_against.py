@@ -209,6 +209,7 @@ def test_a_budget_that_is_too_small_is_said_before_anything_runs(repo: Repo) -> 
     [
         (["--vdb-against=nowhere"], "--vdb-against=nowhere: *no such ref or folder*"),
         (["--vdb-base=nowhere"], "--vdb-against=nowhere: *no such ref or folder*"),
+        (["--vdb-against=python:~no/one"], "*python:~no/one: no interpreter at */~no/one or *"),
         (["--vdb-against=."], "--vdb-against=. is the candidate's own folder*"),
         (["--vdb-base-setup=make"], "*name it with --vdb-against"),
         (["--vdb-budget=soon"], "--vdb-budget: 'soon' is no duration*"),
