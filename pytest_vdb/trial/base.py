@@ -123,8 +123,7 @@ def _checkout(ref: str, root: Path, setup: str | None) -> Side:
     with FileLock(f"{tree}.lock"):
         if not whole.exists() or not tree.is_dir():
             shutil.rmtree(tree, ignore_errors=True)
-            # Its own repository on this one's objects: nothing is written into the user's.
-            git(root, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(tree))
+            _share(top, tree)
             git(tree, "checkout", "--quiet", "--detach", sha)
             if setup:
                 _set_up(tree, setup)
@@ -133,6 +132,18 @@ def _checkout(ref: str, root: Path, setup: str | None) -> Side:
     if not (tree / here).is_dir():
         raise NotInBase(f"--vdb-against={ref} has no folder {here}/")
     return _tree(f"{ref} ({sha[:8]})", tree, top, root, sha)
+
+
+def _share(top: Path, tree: Path) -> None:
+    """A repository at ``tree`` on the objects of ``top``'s: nothing is written into the user's."""
+    if git(top, "rev-parse", "--is-shallow-repository") != "true":
+        git(top, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(tree))
+        return
+    # A shallow one git does not share: it copies branches and tags, and the base may be neither.
+    git(top, "init", "--quiet", str(tree))
+    objects = top / git(top, "rev-parse", "--git-path", "objects")
+    Path(tree, ".git", "objects", "info", "alternates").write_text(f"{objects}\n")
+    shutil.copy(top / git(top, "rev-parse", "--git-path", "shallow"), tree / ".git")
 
 
 def _tree(label: str, tree: Path, top: Path, root: Path, commit: str) -> Side:

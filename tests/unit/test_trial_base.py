@@ -137,6 +137,22 @@ def test_a_shallow_clone_says_how_to_fetch_the_rest(repo, tmp_path):
         prepare("HEAD~1", tmp_path / "shallow")
 
 
+def test_a_shallow_clone_that_has_the_ref_is_enough(repo, tmp_path):
+    git(repo, "commit", "--quiet", "-am", "two")
+    git(repo, "branch", "old", "HEAD~1")
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{repo}", "shallow")
+    shallow, linked = tmp_path / "shallow", tmp_path / "linked"
+    git(shallow, "fetch", "--quiet", "--depth=1", "origin", "old:refs/remotes/origin/old")
+    git(shallow, "worktree", "add", "--quiet", str(linked))
+    before = git(shallow, "rev-list", "--all", "--objects")
+    for root in (shallow, linked):
+        assert value(prepare("origin/old", root)) == "1"
+        side = prepare("HEAD", root)
+        assert value(side) == "2"
+        assert git(side.tree, "log", "--format=%s") == "two"  # a setup may ask for a version
+    assert git(shallow, "rev-list", "--all", "--objects") == before
+
+
 def test_outside_a_repository(tmp_path):
     with pytest.raises(NoBase, match="is in no git repository"):
         prepare("main", tmp_path)
