@@ -125,6 +125,11 @@ def _checkout(ref: str, root: Path, setup: str | None) -> Side:
             shutil.rmtree(tree, ignore_errors=True)
             _share(top, tree)
             git(tree, "checkout", "--quiet", "--detach", sha)
+            if lost := git(tree, "ls-files", "--deleted").splitlines():  # git's status is 0
+                raise NoBase(
+                    f"--vdb-against={ref}: the repository at {top} lacks {len(lost)} of its files, "
+                    f"such as {lost[0]}; in a partial clone, git fetch --refetch --no-filter first"
+                )
             if setup:
                 _set_up(tree, setup)
             whole.touch()

@@ -153,6 +153,19 @@ def test_a_shallow_clone_that_has_the_ref_is_enough(repo, tmp_path):
     assert git(shallow, "rev-list", "--all", "--objects") == before
 
 
+def test_a_partial_clone_without_the_bases_files_says_so(repo, tmp_path):
+    git(repo, "commit", "--quiet", "-am", "two")
+    git(repo, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", f"file://{repo}", "partial")
+    with pytest.raises(
+        NoBase,
+        match=r"lacks 1 of its files, such as ours/__init__.py; in a partial clone, git fetch",
+    ):
+        prepare("HEAD~1", tmp_path / "partial")
+    git(tmp_path / "partial", "fetch", "--quiet", "--refetch", "--no-filter")
+    assert value(prepare("HEAD~1", tmp_path / "partial")) == "1"
+
+
 def test_outside_a_repository(tmp_path):
     with pytest.raises(NoBase, match="is in no git repository"):
         prepare("main", tmp_path)
