@@ -14,6 +14,9 @@ from pytest_vdb.records import Kind
 if TYPE_CHECKING:
     from pytest_vdb.session import VdbSession
 
+OF_THE_BASE = ("base_setup", "budget", "ab_processes", "ab_steps")
+"""Settings that mean nothing without a base; an ini file may have them for the runs with one."""
+
 
 def of_run(session: VdbSession) -> None:
     """Raise for flags and ini options that cannot mean anything, before anything runs."""
@@ -36,8 +39,11 @@ def of_run(session: VdbSession) -> None:
         from pytest_vdb.trial import base
 
         base.check(settings.base, session.config.rootpath)
-    elif settings.base_setup:
-        raise BadSetting("--vdb-base-setup prepares the base; name it with --vdb-against")
+    elif given := [name for name in OF_THE_BASE if name in session.layers.cli]:
+        flag = f"--vdb-{given[0]}".replace("_", "-")
+        raise BadSetting(f"{flag} is about the base's runs; name it with --vdb-against")
+    if {"base", "update"} <= {*session.layers.cli}:
+        raise BadSetting("--vdb-update stores this run and asks no base; leave --vdb-against out")
     if settings.serve and len(session.models) > 1:
         raise BadSetting("--vdb-serve starts one server; name one --vdb-model with it")
     if settings.serve:

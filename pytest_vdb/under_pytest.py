@@ -84,7 +84,11 @@ class _Work:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """This is no run: the files of reports in ``addopts`` are an earlier run's."""
+        """This is no run: the files of reports in ``addopts`` are an earlier run's.
+
+        What limits the base's runs may stand alone, since it limits a calibration's as well.
+        """
+        from pytest_vdb.checks import OF_THE_BASE
         from pytest_vdb.stash import LAYERS
 
         if (layers := config.stash.get(LAYERS, None)) is not None:
@@ -92,6 +96,7 @@ class _Work:
                 {k: v for k, v in of.items() if k not in ("json", "shard", *WRITERS)}
                 for of in (layers.cli, layers.ini)
             )
+            ini |= {name: cli.pop(name) for name in OF_THE_BASE if name in cli}
             if cli or ini:
                 cli["github"] = "off"
             config.stash[LAYERS] = replace(layers, cli=cli, ini=ini)

@@ -1,6 +1,6 @@
 """``--vdb-against``: what the stored baseline leaves open is run beside the base's own code.
 
-One process pair (``--vdb-ab-processes=1``) convicts a change as large as these. The models are
+One process pair (``vdb_ab_processes = 1``) convicts a change as large as these. The models are
 engines that sleep, in real processes of both sides.
 """
 
@@ -54,6 +54,7 @@ class Repo:
         self.pytester = pytester
         self.root = pytester.path
         self.devices(1)
+        (self.root / "pytest.ini").write_text("[pytest]\nvdb_ab_processes = 1\n")
         (self.root / "benchmarks").mkdir()
         (self.root / "benchmarks" / "test_engine.py").write_text(BENCH)
         self.engine()
@@ -75,7 +76,7 @@ class Repo:
     def run(self, *args: str) -> pytest.RunResult:
         return self.pytester.runpytest_inprocess(
             *("-p", "no:cacheprovider", "benchmarks", "--vdb-model=engine", "--vdb-json=run.json"),
-            *("--vdb-ab-processes=1", *args),
+            *args,
         )
 
     def told(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -211,7 +212,11 @@ def test_a_budget_that_is_too_small_is_said_before_anything_runs(repo: Repo) -> 
         (["--vdb-base=nowhere"], "--vdb-against=nowhere: *no such ref or folder*"),
         (["--vdb-against=python:~no/one"], "*python:~no/one: no interpreter at */~no/one or *"),
         (["--vdb-against=."], "--vdb-against=. is the candidate's own folder*"),
-        (["--vdb-base-setup=make"], "*name it with --vdb-against"),
+        (["--vdb-base-setup=make"], "*about the base's runs; name it with --vdb-against"),
+        (["--vdb-budget=20min"], "--vdb-budget is about *; name it with --vdb-against"),
+        (["--vdb-ab-processes=3"], "--vdb-ab-processes is about *; name it with --vdb-against"),
+        (["--vdb-ab-steps=4"], "--vdb-ab-steps is about *; name it with --vdb-against"),
+        (["--vdb-update", "--vdb-against=HEAD"], "*asks no base; leave --vdb-against out"),
         (["--vdb-budget=soon"], "--vdb-budget: 'soon' is no duration*"),
     ],
 )
