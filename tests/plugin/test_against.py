@@ -182,6 +182,22 @@ def test_a_base_that_does_not_import_leaves_the_verdict_open_and_says_why(repo: 
     assert trial["pairs"] == 0
 
 
+def test_a_base_that_crashes_halfway_leaves_the_verdict_open_and_says_how_far_it_came(
+    repo: Repo,
+) -> None:
+    repo.engine("calls.append(seed); len(calls) > 2 and os._exit(3)", top="import os; calls = []")
+    repo.git("commit", "--quiet", "-am", "crashes at the second of its samples, after the warm-up")
+    repo.engine()
+    alone = ("-k", "cost", "--vdb-tolerance=latency=off")  # one process is all that runs
+    repo.run("--vdb-against=HEAD", "--vdb-missing=fail", *alone).assert_outcomes(failed=1)
+    verdict = repo.told()[0]["memory.peak"]
+    assert (verdict["state"], verdict["consequence"]) == ("NO_BASELINE", "fail")
+    reason = verdict["reason"]
+    assert "; the base did not run: the child process of model 'engine' exited with" in reason
+    assert " status 3, " in reason
+    assert "; 1 of 2 samples were finished, " in reason
+
+
 def test_a_model_in_a_folder_that_the_base_lacks_keeps_its_verdicts(repo: Repo) -> None:
     (repo.root / "new").mkdir()
     for name in ("conftest.py", "engine.py", "benchmarks"):
