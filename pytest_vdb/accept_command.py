@@ -19,7 +19,7 @@ from pytest_vdb.baseline.validate import ACCEPTABLE, check_acceptance
 from pytest_vdb.errors import BadRun, BadSetting, VdbError
 from pytest_vdb.gate import FINE, StoredSession, judge, stored_of
 from pytest_vdb.gate.policy import Tolerance, tolerance_for
-from pytest_vdb.names import CONTROL, slug
+from pytest_vdb.names import CONTROL, DATE, slug
 from pytest_vdb.records import (
     REPORTED,
     TIMED,
@@ -161,7 +161,7 @@ def _entry(row: RunRow, run: RunFile, reason: str, compared: str = "") -> Accept
         provenance=definition(m.provenance),
         state=verdict.state,
         reason=reason,
-        date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        date=datetime.now(UTC).strftime(DATE),
         commit=run.commit,
         old=verdict.baseline,
         new=_level(row),

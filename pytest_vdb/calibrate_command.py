@@ -20,6 +20,7 @@ from pytest_vdb.errors import BadSetting, BaselineWriteError, InfraError, VdbErr
 from pytest_vdb.gate import calibration
 from pytest_vdb.gate.policy import percent
 from pytest_vdb.gitrepo import described
+from pytest_vdb.names import DATE
 from pytest_vdb.noise import SESSIONS_TO_TELL, Calibrated, Noise
 from pytest_vdb.readers import count
 from pytest_vdb.records import TIMED, Measurement, Run
@@ -85,7 +86,7 @@ def _calibrate(
     started, load = datetime.now(UTC), os.getloadavg()[0]
     trial = _run(session, bench, pairs, deadline)
     seen = Calibrated(
-        started.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        started.strftime(DATE),
         described(session.config.rootpath),
         bench.workload.hash,
         round(trial.seconds, 1),

@@ -45,6 +45,11 @@ class Option:
     def dest(self) -> str:
         return f"vdb_{self.name}"
 
+    @property
+    def typed(self) -> str:
+        """The flag as it is typed: ``--vdb-baseline-ref``."""
+        return "--" + self.dest.replace("_", "-")
+
 
 OPTIONS = (
     Option(

@@ -194,7 +194,7 @@ def _flags(session: VdbSession) -> Iterator[str]:
             continue
         if option.name == "metric_device" and session.settings.scores_on_cluster:
             continue  # where a bundle is run again there is none
-        flag = f"--vdb-{option.name}".replace("_", "-")
+        flag = option.typed
         if option.name in PLACES:
             raw: Any = getattr(session.settings, option.target)
         else:

@@ -10,6 +10,8 @@ from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no name may hold: control characters (a terminal obeys them) and lone surrogates."""
+DATE = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""Of runs, sessions, calibrations and entries, in UTC: it sorts by time."""
 
 
 def digest(value: Any) -> str:

@@ -175,8 +175,7 @@ class Layers:
                 ini[option.target] = read(option, raw, f"ini option {option.dest}")
             raw = None if option.ini_only else config.getoption(option.dest)
             if raw is not None:
-                flag = "--" + option.dest.replace("_", "-")
-                cli[option.target] = read(option, raw, flag)
+                cli[option.target] = read(option, raw, option.typed)
         return cls(ini, cli, config.rootpath)
 
     @property

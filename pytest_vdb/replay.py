@@ -22,7 +22,7 @@ from pytest_vdb.names import slug
 from pytest_vdb.records import Baseline, Workload
 
 INI = "vdb-verify.ini"
-FLAGS = {f"--vdb-{one.name}".replace("_", "-"): one for one in OPTIONS if one.name in REPLAYED}
+FLAGS = {one.typed: one for one in OPTIONS if one.name in REPLAYED}
 
 
 def run(found: Contents, scratch: Path, here: Path, more: Sequence[str]) -> Path:

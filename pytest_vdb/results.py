@@ -15,6 +15,7 @@ from pytest_vdb import keep
 from pytest_vdb.environment import facts, resolve_device
 from pytest_vdb.errors import BadSetting, VdbError
 from pytest_vdb.gitrepo import described
+from pytest_vdb.names import DATE
 from pytest_vdb.records import Environment, Json, Session, State
 from pytest_vdb.report import again, github, writers
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pytest_vdb.sharded import Sharded
 
 SCHEMA = 1
-DATE = "%Y-%m-%dT%H:%M:%S.%fZ"
-"""Of a run and of the session that is stored of it, in UTC: it sorts by time."""
 OURS: Mapping[str, Json] = {"schema": SCHEMA, "tests": []}
 """What every file of ``--vdb-json`` has."""
 

@@ -50,7 +50,7 @@ def layers(config: pytest.Config, ours: Layers, ref: Ref) -> Layers:
             ini[option.target] = read(option, raw, f"ini option {option.dest} at {ref}")
         raw = None if option.ini_only else getattr(flags, option.dest)
         if raw is not None:
-            cli[option.target] = read(option, raw, "--" + option.dest.replace("_", "-"))
+            cli[option.target] = read(option, raw, option.typed)
     return replace(ours, ini=ini, cli=cli)
 
 

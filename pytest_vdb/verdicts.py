@@ -204,16 +204,14 @@ class TestRun:
         )
 
     def _tolerance(self, measurement: Measurement) -> Tolerance:
-        session = self.vdb._bench.session
         asked = self._chosen(measurement)
         if not asked.auto:
             return asked
-        can_run = session.beside is not None and session.beside.can_ask(self.vdb._bench)
         return auto.resolve(
             measurement,
             self.vdb.stored(measurement),
             self._calibration(measurement),
-            pairs=(self.settings.ab_processes or auto.PAIRS) if can_run else None,
+            pairs=(self.settings.ab_processes or auto.PAIRS) if self._has_base else None,
             model=self.vdb.model.name,
         )
 
@@ -224,8 +222,14 @@ class TestRun:
             measurement.kind,
             _device(measurement, session.device_of(self.vdb.model)),
             self.settings.tolerance,
-            beside=session.beside is not None and session.beside.can_ask(self.vdb._bench),
+            beside=self._has_base,
         )
+
+    @property
+    def _has_base(self) -> bool:
+        """Whether a base can be run beside this model."""
+        bench = self.vdb._bench
+        return bench.session.beside is not None and bench.session.beside.can_ask(bench)
 
     def _why_no_baseline(self, measurement: Measurement) -> str:
         """What exists instead: another workload, another environment, another definition."""

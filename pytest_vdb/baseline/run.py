@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_vdb.baseline.identity import PERFORMANCE
 from pytest_vdb.baseline.validate import check_direction, check_name, check_number, parse
 from pytest_vdb.errors import BadRun
-from pytest_vdb.records import Kind, Measurement, Provenance, Value, Verdict, Workload
+from pytest_vdb.records import Measurement, Verdict, Workload
 
 SCHEMA = 1
 
@@ -87,25 +87,16 @@ def _rows(test: dict[str, Any]) -> list[RunRow]:
 
 
 def _measurement(entry: dict[str, Any], where: str) -> Measurement:
-    for name in ("name", "headline"):
-        check_name(entry[name], f"{where}: {name}")
-    check_direction(entry["direction"], where)
-    values = tuple(Value.from_json(one) for one in entry["samples"])
-    for value in values:
+    read = Measurement.from_run(entry)
+    check_name(read.name, f"{where}: name")
+    check_name(read.headline, f"{where}: headline")
+    check_direction(read.direction, where)
+    for value in read.values:
         check_name(value.key, f"{where}: samples")
         check_number(value.value, f"{where}: {value.key}")
-    if len({value.key for value in values}) != len(values):
+    if len(read.by_key) != len(read.values):
         raise ValueError(f"the same sample twice, in {where}")
-    provenance = Provenance.from_json(entry["provenance"])
-    return Measurement(
-        entry["name"],
-        str(entry["unit"]),
-        entry["direction"],
-        Kind(entry["kind"]),
-        entry["headline"],
-        values,
-        provenance,
-    )
+    return replace(read, unit=str(read.unit))
 
 
 def _check_verdict(verdict: Verdict, where: str) -> None:

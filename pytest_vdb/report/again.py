@@ -41,7 +41,7 @@ def of(run: Mapping[str, Json], nodeid: str) -> str:
 def flags(arguments: Sequence[str]) -> Iterator[str]:
     """Those of the plugin that decide what runs, without what may be a secret. Idempotent."""
     left = iter(arguments)
-    known = {"--" + option.dest.replace("_", "-"): option for option in OPTIONS}
+    known = {option.typed: option for option in OPTIONS}
     known |= {f"--vdb-{option.alias}": option for option in OPTIONS if option.alias}
     for argument in left:
         flag, equals, _ = argument.partition("=")
