@@ -2,8 +2,9 @@
 
     python tools/calibration_study.py [--suites 1000]
 
-Noise and suites are those of ``gate_study.py``. Each suite is judged on a machine of its own, which
-was calibrated once or three times by 4 process pairs. The table is that of docs/calibration.md.
+Noise is that of ``noise_model.py``, and suites are those of ``gate_study.py``. Each suite is judged
+on a machine of its own, which was calibrated once or three times by 4 process pairs. The table is
+that of docs/calibration.md.
 """
 
 from __future__ import annotations
@@ -15,23 +16,14 @@ from dataclasses import replace
 from statistics import median
 
 import numpy as np
-from gate_study import (
-    ASSUMED,
-    BLOCKS,
-    GUARD_M,
-    METRICS,
-    SESSIONS,
-    Noise,
-    percent,
-    process_pairs,
-    sessions,
-    trial,
-)
+from gate_study import GUARD_M, METRICS, SESSIONS, percent, trial
+from noise_model import ASSUMED, Noise, process_pairs, sessions
 
 from pytest_vdb import noise as nouns
 from pytest_vdb.gate.calibration import estimate
 from pytest_vdb.gate.policy import Tolerance
 from pytest_vdb.gate.rules import LOOKS, PAIR_SD, fastest_half, latency_screen, pairs_resolve
+from pytest_vdb.gate.rules.interleaved import BLOCKS
 from pytest_vdb.noise import Calibrated, Calibration
 from pytest_vdb.records import State
 
