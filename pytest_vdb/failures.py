@@ -26,7 +26,7 @@ def judged(run: TestRun, failure: BaseException | None, trouble: VdbError | None
     run.errors = [f"{type(e).__name__}: {e}" for e in errors if e and not isinstance(e, InfraError)]
     words = [*run.errors, run.message()] if run.failing else run.errors
     if words:
-        pytest.fail("\n".join(words), pytrace=False)
+        pytest.fail("\n".join(filter(None, words)), pytrace=False)
     if failure is not None:
         raise failure
     if run.only_not_applicable:

@@ -86,7 +86,8 @@ class TestRun:
         if isinstance(self.vdb.error, InfraError):
             self._add(_nothing(attempted), Verdict(State.INFRA_ERROR, str(self.vdb.error)))
         elif self.vdb.error is not None:
-            why = f"not reached: {type(self.vdb.error).__name__}"
+            said = f"{type(self.vdb.error).__name__}: {self.vdb.error}".partition("\n")[0]
+            why = rows.NOT_REACHED + said
             self._add(_nothing(attempted), Verdict(State.UNMEASURED, why))
         elif completed and self.settings.gate != "off" and not self._rewriting:
             for name, kind in self.expected.lost:
@@ -251,8 +252,13 @@ class TestRun:
     # ------------------------------------------------------------------ what leaves the process
 
     def message(self) -> str:
-        """Why the gate fails this test, worst rows spelled out."""
-        return "\n".join((*map(_sentence, self.failing), *self._explained))
+        """Why the gate fails this test, but for what ``errors`` say already."""
+        said = [
+            _sentence(row)
+            for row in self.failing
+            if not any(rows.repeats(e, row.measurement, row.verdict) for e in self.errors)
+        ]
+        return "\n".join((*said, *self._explained))
 
     @property
     def _explained(self) -> tuple[str, ...]:

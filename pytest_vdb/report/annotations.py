@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_vdb.records import Json, State
 from pytest_vdb.report import rows
-from pytest_vdb.report.ranked import Ranked, ranked
+from pytest_vdb.report.ranked import Ranked, own_failure, ranked
 from pytest_vdb.units import plain
 
 MOST = 10
@@ -77,8 +77,8 @@ def _measured(tests: Sequence[Mapping[str, Json]]) -> Iterator[Annotation]:
 def _broken(tests: Sequence[Mapping[str, Json]]) -> Iterator[Annotation]:
     """Tests that failed by themselves."""
     for test in tests:
-        failure = test.get("failure")
-        if not failure or test["outcome"] not in ("failed", "error"):
+        failure = own_failure(test)
+        if failure is None:
             continue
         place = (
             (failure["file"], failure["line"])

@@ -17,7 +17,7 @@ from pytest_vdb.baseline.store import write_atomically
 from pytest_vdb.records import Json, Kind, State
 from pytest_vdb.report import again, attribution, beside, edits, reused, rows, sweeps
 from pytest_vdb.report.gfm import Section, block, code, details, fitted, row
-from pytest_vdb.report.ranked import Ranked, ranked, rows_of, sure
+from pytest_vdb.report.ranked import Ranked, own_failure, ranked, rows_of, sure
 from pytest_vdb.units import show
 
 if TYPE_CHECKING:
@@ -155,12 +155,8 @@ def _reasons(
         )
         if states[state]
     ]
-    own = [
-        test["failure"]["text"]
-        for test in tests
-        if test["outcome"] in FAILED and test.get("failure")
-    ]
-    asserted = sum("assert" in text.lower() for text in own)
+    own = [failure["text"] for failure in map(own_failure, tests) if failure]
+    asserted = sum(re.match(r"AssertionError\b|assert ", text) is not None for text in own)
     if asserted:
         said.append(
             f"{_count(asserted, 'test')} failed {'its' if asserted == 1 else 'their'} own assertion"

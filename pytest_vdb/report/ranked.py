@@ -83,6 +83,18 @@ def ranked(tests: Sequence[Mapping[str, Json]]) -> list[Ranked]:
     return sorted(found, key=lambda row: row.order)
 
 
+def own_failure(test: Mapping[str, Json]) -> Json:
+    """How the test failed by itself, or None: also where a failing measurement says the same."""
+    failure = test.get("failure")
+    if not failure or test["outcome"] not in ("failed", "error"):
+        return None
+    told = (row for row in rows_of(test) if row.fails)
+    text = failure["text"]
+    return (
+        None if any(rows.repeats(text, row.measurement, row.verdict) for row in told) else failure
+    )
+
+
 def rows_of(test: Mapping[str, Json]) -> list[Ranked]:
     """The measurements of one test (docs/json.md), in its order."""
     return [_row(test, entry) for entry in test["measurements"]]

@@ -8,10 +8,21 @@ from pytest_vdb.records import Json, Kind, Measurement, State, Verdict
 from pytest_vdb.statistic import summarize
 from pytest_vdb.units import show
 
+NOT_REACHED = "not reached: "
+"""How the reason of a measurement begins that an error took the place of: its class and words."""
+
 
 def parsed(entry: Mapping[str, Json]) -> tuple[Measurement, Verdict]:
     """A measurement of docs/json.md as the nouns."""
     return Measurement.from_run(entry), Verdict.from_json(entry["verdict"])
+
+
+def repeats(failure: str, m: Measurement, verdict: Verdict) -> bool:
+    """Whether ``failure`` is what was raised in place of this measurement's value."""
+    raised = f"Unmeasured: {m.name} is UNMEASURED: "
+    if verdict.reason.startswith(NOT_REACHED):
+        raised = verdict.reason.removeprefix(NOT_REACHED)
+    return verdict.state is State.UNMEASURED and failure.startswith(raised)
 
 
 def label(m: Measurement, verdict: Verdict) -> str:

@@ -41,6 +41,8 @@ def test_a_fixture_that_takes_a_measurement_fails_closed_and_is_in_the_json(suit
     result.stdout.no_fnmatch_line("*pytest_vdb*")
     (test,) = json.loads((suite.root / "run.json").read_text())["tests"]
     assert test["outcome"] == "error"
+    (measured,) = test["measurements"]
+    assert measured["verdict"]["reason"].startswith("not reached: Insane: ")
 
 
 def test_an_old_results_file_does_not_survive_a_broken_run(suite):
@@ -154,3 +156,5 @@ def test_names_with_line_breaks_do_not_break_the_summary(suite):
     result = suite.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*UNMEASURED*"])
+    # in what was captured and in the summary; pytest's failure says it as the error
+    assert sum(line.startswith("UNMEASURED a") for line in result.outlines) == 2

@@ -96,6 +96,22 @@ def tested() -> Callable[..., Test]:
     return make
 
 
+ONCE = [
+    ("clip", "no weights are there", "Unmeasured: clip is UNMEASURED: no weights are there"),
+    ("samples", "not reached: SourceError: m: no folder", "SourceError: m: no folder\nlook at it"),
+]
+"""Measurements that an error took the place of: name, reason, and how their test failed by it."""
+
+
+@pytest.fixture(params=ONCE, ids=["unmeasured", "not reached"])
+def lost(request: Any, tested: Callable[..., Test], measured: Callable[..., Test]) -> Test:
+    """A test whose failure is told by its measurement."""
+    name, reason, text = request.param
+    entry = measured(name, "UNMEASURED", reason=reason, consequence="fail", n=0) | {"samples": []}
+    failure = {"text": text, "file": "a.py", "line": 20}
+    return tested("a.py::t", "failed", entry, failure=failure)
+
+
 @pytest.fixture(scope="session")
 def ran() -> Callable[..., Run]:
     """A run of the tests given, in the form of ``--vdb-json``."""

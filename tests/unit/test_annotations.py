@@ -35,6 +35,13 @@ def test_at_the_failed_assertion_or_else_the_test(tested):
     ]
 
 
+def test_one_cause_is_annotated_once(lost):
+    (one,) = annotate([lost], ROOT)
+    assert one.line == 7  # where the measurement was taken
+    lost["measurements"][0]["verdict"]["consequence"] = "warn"
+    assert [one.line for one in annotate([lost], ROOT)] == [20, 7]
+
+
 def test_files_are_named_as_the_repository_has_them(tested, measured):
     tests = [tested("a.py::t", "failed", measured("m", "REGRESSION", **FAILS))]
     (inside,) = annotate(tests, ROOT / "python", str(ROOT))

@@ -106,6 +106,27 @@ def test_every_end_of_a_run_has_its_sentence(ran, tested, measured, code, entrie
     assert said in first(markdown(ran(code, tested("a.py::t", outcome, *rows)), HERE))
 
 
+def test_one_cause_is_counted_once(ran, lost):
+    said = "### ❌ The video gate fails: 1 measurement could not be taken"
+    assert first(markdown(ran(1, lost), HERE)) == said
+    lost["failure"]["text"] = "assert 1 < 0"  # of its own: the error before was swallowed
+    assert first(markdown(ran(1, lost), HERE)).endswith("taken and 1 test failed its own assertion")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("AssertionError: assert ssim.min > 0.9", "failed its own assertion"),
+        ("assert 1 < 0", "failed its own assertion"),
+        ("RuntimeError: CUDA error: device-side assert triggered", "broke"),
+    ],
+    ids=["explained", "plain", "CUDA"],
+)
+def test_an_assertion_is_what_a_test_asserts(ran, tested, text, said):
+    run = ran(1, tested("a.py::t", "failed", failure={"text": text, "file": None, "line": None}))
+    assert first(markdown(run, HERE)) == f"### ❌ The video gate fails: 1 test {said}"
+
+
 def test_a_green_run_with_lost_writes_is_no_pass(ran, tested, measured):
     run = ran(0, tested("a.py::t", "passed", measured("kept", "PASS", effect=0.0)))
     lost = Context(Path("/repo"), trouble=("page was not written",))
