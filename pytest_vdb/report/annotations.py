@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_vdb.records import Json, State
 from pytest_vdb.report import rows
-from pytest_vdb.report.ranked import Ranked, own_failure, ranked
+from pytest_vdb.report.ranked import UNJUDGED, Ranked, own_failure, ranked
 from pytest_vdb.units import plain
 
 MOST = 10
@@ -21,6 +21,7 @@ MOST = 10
 TITLES = {
     State.REGRESSION: "got worse",
     State.UNMEASURED: "was not measured",
+    UNJUDGED: "could not be judged",
     State.NO_BASELINE: "has no baseline",
     State.INFRA_ERROR: "was lost with the machine",
     State.NOT_APPLICABLE: "is not gated",
@@ -89,7 +90,7 @@ def _broken(tests: Sequence[Mapping[str, Json]]) -> Iterator[Annotation]:
 
 
 def _title(row: Ranked) -> str:
-    word = TITLES.get(row.verdict.state, f"is {row.verdict.state}")
+    word = TITLES.get(row.ended, f"is {row.verdict.state}")
     return f"{row.measurement.name} {word}"
 
 

@@ -17,7 +17,7 @@ from pytest_vdb.baseline.store import write_atomically
 from pytest_vdb.records import Json, Kind, State
 from pytest_vdb.report import again, attribution, beside, edits, reused, rows, sweeps
 from pytest_vdb.report.gfm import Section, block, code, details, fitted, row
-from pytest_vdb.report.ranked import Ranked, own_failure, ranked, rows_of, sure
+from pytest_vdb.report.ranked import UNJUDGED, Ranked, own_failure, ranked, rows_of, sure
 from pytest_vdb.units import show
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ RULE = ("---", "---", "---", "---", "---", "---", "---")
 WORDS = {
     State.REGRESSION: "❌ worse",
     State.UNMEASURED: "❌ not measured",
+    UNJUDGED: "❌ not judged",
     State.INFRA_ERROR: "⚠️ machine failed",
     State.NO_BASELINE: "no baseline",
     State.INCONCLUSIVE: "cannot tell",
@@ -139,12 +140,13 @@ def _passing(found: Sequence[Ranked], held: int) -> list[str]:
 def _reasons(
     tests: Sequence[Mapping[str, Json]], found: Sequence[Ranked], context: Context
 ) -> list[str]:
-    states = Counter(one.verdict.state for one in found if one.fails)
+    states = Counter(one.ended for one in found if one.fails)
     said = [
         f"{_count(states[state], 'measurement')} {words[states[state] > 1]}"
         for state, words in (
             (State.REGRESSION, ("got worse",) * 2),
             (State.UNMEASURED, ("could not be taken",) * 2),
+            (UNJUDGED, ("could not be judged",) * 2),
             (State.NO_BASELINE, ("has no baseline", "have no baseline")),
             (State.INCONCLUSIVE, ("is undecided", "are undecided")),
             (
@@ -222,7 +224,7 @@ def _row(one: Ranked) -> str:
 
 def _word(one: Ranked) -> str:
     changed = one.verdict.state is State.PASS and one.measurement.kind is Kind.DISTANCE
-    return "changed" if changed else WORDS[one.verdict.state]
+    return "changed" if changed else WORDS[one.ended]
 
 
 def _numbers(one: Ranked) -> tuple[str, str, str, str]:

@@ -23,6 +23,9 @@ WORST = (
     State.IDENTICAL,
 )
 
+UNJUDGED = "UNJUDGED"
+"""Beside the states, for words: UNMEASURED although there are values, which nothing can judge."""
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -49,6 +52,12 @@ class Ranked:
             State.IDENTICAL,
             State.NOT_APPLICABLE,
         )
+
+    @property
+    def ended(self) -> str:
+        """The state, but `UNJUDGED` for what was measured and could not be judged."""
+        unjudged = self.verdict.state is State.UNMEASURED and self.measurement.values
+        return UNJUDGED if unjudged else self.verdict.state
 
     @property
     def order(self) -> tuple[bool, int, float]:
@@ -143,7 +152,7 @@ def sure(row: Ranked) -> str:
         case State.NO_BASELINE:
             return "nothing to compare with"
         case State.UNMEASURED:
-            return "not measured"
+            return "measured, but not judged" if row.ended == UNJUDGED else "not measured"
         case State.INFRA_ERROR:
             return "says nothing of the change: the machine failed"
     return "sure: not worse than tolerated"

@@ -42,6 +42,12 @@ def test_one_cause_is_annotated_once(lost):
     assert [one.line for one in annotate([lost], ROOT)] == [20, 7]
 
 
+def test_measured_and_not_judged(tested, measured):
+    entry = measured("m", "UNMEASURED", consequence="fail")
+    (one,) = annotate([tested("a.py::t", "failed", entry)], ROOT)
+    assert one.title == "m could not be judged"
+
+
 def test_files_are_named_as_the_repository_has_them(tested, measured):
     tests = [tested("a.py::t", "failed", measured("m", "REGRESSION", **FAILS))]
     (inside,) = annotate(tests, ROOT / "python", str(ROOT))

@@ -113,6 +113,15 @@ def test_one_cause_is_counted_once(ran, lost):
     assert first(markdown(ran(1, lost), HERE)).endswith("taken and 1 test failed its own assertion")
 
 
+def test_what_was_measured_and_cannot_be_judged_is_not_called_unmeasured(ran, tested, measured):
+    entry = measured("latency", "UNMEASURED", **FAILS, tolerance="auto", reason="run vdb calibrate")
+    text = markdown(ran(1, tested("a.py::t", "failed", entry)), HERE)
+    assert first(text).endswith("1 measurement could not be judged")
+    assert "**❌ not judged**" in text
+    assert "| measured, but not judged: `run vdb calibrate`" in text
+    assert "not measured" not in text
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
