@@ -48,7 +48,12 @@ CLAIMED = (
     "> [!WARNING]\n> The change's own code measured this and could have written any number: "
     "a claim for its reviewer, and no proof."
 )
-ENDS = {2: "was interrupted", 3: "ended with an internal error", 4: "was called wrongly"}
+ENDS = {
+    2: "was interrupted",
+    3: "ended with an internal error",
+    4: "was called wrongly",
+    5: "ran no test",
+}
 """What pytest's exit codes say of a run that judged nothing as a whole."""
 
 

@@ -97,6 +97,7 @@ def test_the_verdict_comes_first_in_one_sentence(ran, tested, measured):
         (0, [], "⚠️ Nothing was gated: no test measured anything"),
         (10, [("INFRA_ERROR", {"consequence": "error"})], "⚠️ No verdict: the machine failed"),
         (2, [("PASS", {})], "❌ No verdict: pytest was interrupted"),
+        (5, [], "❌ No verdict: pytest ran no test"),
         (1, [("PASS", {})], "❌ The video gate fails: something beside the measurements failed"),
     ],
 )
