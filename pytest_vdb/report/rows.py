@@ -74,4 +74,11 @@ def sentence(m: Measurement, verdict: Verdict) -> str:
     if verdict.n:
         parts.append(f"n {verdict.n}")
     facts = f": {', '.join(parts)}" if parts else ""
-    return f"{verdict.state} {m.name}{facts}. {verdict.reason[:1].upper()}{verdict.reason[1:]}."
+    return f"{verdict.state} {m.name}{facts}. {_begun(verdict.reason, m.name)}."
+
+
+def _begun(reason: str, name: str) -> str:
+    """``reason`` as a sentence begins, but for one that begins with a name."""
+    first = reason.partition(" ")[0].rstrip(",;")
+    named = first == name or not {*first}.isdisjoint("_.-:")
+    return reason if named else reason[:1].upper() + reason[1:]

@@ -115,7 +115,7 @@ def check(targets: Mapping[str, Path], flag: str = "--vdb-") -> None:
         if path.is_file() and not _begins(path, writer.begins):
             raise BadSetting(
                 f"{said}: {path} exists and no run of pytest-vdb wrote it, so it is left alone; "
-                f"write {said}=PATH with another path, or remove it"
+                f"write {said.rpartition(' ')[2]}=PATH with another path, or remove it"
             )
 
 

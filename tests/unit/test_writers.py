@@ -27,3 +27,11 @@ def test_a_file_that_is_no_report_of_its_kind_is_left_alone(name, tmp_path):
     with pytest.raises(BadSetting, match="no run of pytest-vdb wrote it, so it is left alone"):
         writers.clear({name: mine})
     assert mine.exists()
+
+
+def test_a_command_says_what_to_type_of_its_own_flags(tmp_path):
+    (tmp_path / "mine").write_text("a,b\n1,2\n")
+    with pytest.raises(
+        BadSetting, match=r"^vdb report: --csv: .*; write --csv=PATH with another path"
+    ):
+        writers.check({"csv": tmp_path / "mine"}, "vdb report: --")
