@@ -86,11 +86,11 @@ def _tables(rows: Sequence[Row]) -> str:
     width = WIDTH if changes else 2 * WIDTH
     parts = [columns[start : start + width] for start in range(0, len(columns), width)]
     best = {(row.test, row.name): _best(row) for row in rows}
-    tables = [
+    tables = "\n\\bigskip\n".join(
         _table([row for row in rows if {*part} & {*row.cells}], part, best, changes=changes)
         for part in parts
-    ]
-    return "\n\\bigskip\n".join(tables) + _legend(rows, best, changes=changes)
+    )
+    return tables + _legend(rows, best, changes=changes, spreads=r"$\pm$" in tables)
 
 
 def _rows(tests: Sequence[Mapping[str, Json]]) -> list[Row]:
@@ -180,10 +180,13 @@ def _line(row: Row, columns: Sequence[str], best: Iterable[str], *, changes: boo
 def _value(one: Ranked | None, scale: float, decimals: int, *, bold: bool) -> str:
     if one is None or not one.measurement.values:
         return "--"
-    number = tex.number(_headline(one) / scale, decimals)
+    value = _headline(one) / scale
+    number = tex.number(value, decimals)
     number = rf"\textbf{{{number}}}" if bold else number
-    half = spread(one.measurement)
-    around = "" if half is None else rf" $\pm$ {tex.number(half / scale, decimals)}"
+    half = (spread(one.measurement) or 0.0) / scale
+    # What changes no decimal of the value is as good as none, and may be float noise.
+    shown = half and (half >= 0.5 * 10**-decimals or abs(value) < 0.5 * 10**-decimals)
+    around = rf" $\pm$ {tex.number(half, decimals)}" if shown else ""
     mark = mark_of(one)
     return number + around + (f"$^{{{mark.sign}}}$" if mark else "")
 
@@ -275,12 +278,14 @@ def _largest(row: Row) -> float:
     return max((abs(_headline(one)) for one in measured), default=0.0)
 
 
-def _legend(rows: Sequence[Row], best: Mapping[tuple[str, str], set[str]], *, changes: bool) -> str:
+def _legend(
+    rows: Sequence[Row], best: Mapping[tuple[str, str], set[str]], *, changes: bool, spreads: bool
+) -> str:
     """What the signs of these tables say."""
     cells = [one for row in rows for one in row.cells.values()]
     found = {mark_of(one) for one in cells}
     said = [f"$^{{{mark.sign}}}$~{mark.says}" for mark in MARKS if mark in found]
-    if any(spread(one.measurement) is not None for one in cells):
+    if spreads:
         said.append(r"$\pm$: 95\,\% interval of the mean over prompts (Student's $t$)")
     if changes:
         said.append(r"change: against the stored baseline, with the gate's 95\,\% interval")

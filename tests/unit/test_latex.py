@@ -152,6 +152,23 @@ def test_an_interval_is_of_prompts_and_not_of_seeds(tested, measured):
 
 
 @pytest.mark.parametrize(
+    ("values", "cell"),
+    [
+        ([0.1 + 0.2] * 4 + [0.3] * 4, "0.3000"),  # equal but for the last bit
+        ([0.25] * 8, "0.2500"),
+        ([0.5, 0.6] * 4, r"0.5500 $\pm$ 0.0447"),
+        ([1e-9, 3e-9] * 4, r"2.00$\times$10$^{-9}$ $\pm$ 8.94$\times$10$^{-10}$"),
+    ],
+    ids=["float noise", "equal", "spread", "tiny"],
+)
+def test_an_interval_that_changes_no_decimal_is_left_out(ran, tested, measured, values, cell):
+    row = series(measured("clip", "NEW"), *values)
+    written = latex.text(ran(0, tested("x.py::t[m]", "passed", row)))
+    assert line(written, "clip")[1] == cell
+    assert (r"$\pm$: 95" in written) == ("pm" in cell)
+
+
+@pytest.mark.parametrize(
     ("value", "unit", "cells"),
     [
         (0.0421, "s", ["clip (ms)", "42.10"]),
