@@ -30,7 +30,7 @@ STYLES = {
 }
 
 
-NUMBERS = ("value", "baseline", "change [95%]")
+COLUMNS = ("test, measurement", "value", "baseline", "change [95%]", "verdict")
 Measured = list[tuple[Mapping[str, Json], Measurement, Verdict]]
 
 MOST = 5
@@ -119,30 +119,33 @@ def _short(test: Mapping[str, Json]) -> str:
 
 
 def _table(measured: Measured, width: int, colour: bool) -> str:
-    """One line a measurement, under the name of its test; numbers and verdict are never cut."""
+    """One line a measurement, under the name of its test; numbers and verdict are never cut.
+
+    Names are, and where that is not enough the terminal wraps the line.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [
+        (f"  {plain(m.name)}", rows.value(m), rows.baseline(m, v), rows.change(v), rows.label(m, v))
+        for _, m, v in measured
+    ]
+    columns = zip(COLUMNS, *cells, strict=True)
+    longest, *others = (max(map(cell_len, column)) for column in columns)
+    around = sum(others) + len(COLUMNS)
+    widths = (min(longest, max(len(COLUMNS[0]), width - around)), *others)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("test, measurement", no_wrap=True)
-    cells = [(rows.value(m), rows.baseline(m, v), rows.change(v)) for _, m, v in measured]
-    for name, column in zip(NUMBERS, zip(*cells, strict=True), strict=True):
-        widest = max(map(len, (name, *column)))
-        table.add_column(
-            name,
-            justify="left" if name == NUMBERS[-1] else "right",
-            no_wrap=True,
-            min_width=widest,
-        )
-    table.add_column("verdict", no_wrap=True, min_width=len(State.NOT_APPLICABLE))
-    for (_, m, verdict), numbers in zip(measured, cells, strict=True):
-        state = Text(rows.label(m, verdict), style=STYLES[verdict.state])
-        table.add_row(Text(f"  {plain(m.name)}"), *map(Text, numbers), state)
+    for title, room in zip(COLUMNS, widths, strict=True):
+        right = title in ("value", "baseline")
+        table.add_column(title, justify="right" if right else "left", no_wrap=True, width=room)
+    for (_, _, verdict), row in zip(measured, cells, strict=True):
+        table.add_row(*map(Text, row[:-1]), Text(row[-1], style=STYLES[verdict.state]))
     out = io.StringIO()
     console = Console(
         file=out,
-        width=max(width, 60),
+        width=around + widths[0],
         force_terminal=colour,
         color_system="standard" if colour else None,
         legacy_windows=False,

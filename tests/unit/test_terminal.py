@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_vdb.report import rows
+from pytest_vdb.report import rows, terminal
+from pytest_vdb.report.ranked import rows_of
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,21 @@ def test_a_sentence_begins_as_its_reason_does_where_that_is_a_name(
 ) -> None:
     said = rows.sentence(*rows.parsed(measured("sharpness", "UNMEASURED", reason=reason)))
     assert said.endswith(f", n 8. {told}")
+
+
+@pytest.mark.parametrize("width", [20, 50, 60, 80])
+def test_no_width_cuts_a_number_or_a_verdict(tested: Any, measured: Any, width: int) -> None:
+    wide = {"effect": 1.052, "interval": (1.001, 1.102), "baseline": 2.0**31}
+    entries = [
+        measured("memory.peak", "REGRESSION", **wide) | {"unit": "B"},
+        measured("a_metric_of_a_name_that_is_long", "NOT_APPLICABLE") | {"samples": []},
+    ]
+    found = [
+        (one.test, one.measurement, one.verdict)
+        for one in rows_of(tested("a::t", "failed", *entries))
+    ]
+    header, _, one, other = terminal._table(found, width, colour=False).splitlines()
+    assert " ".join(one.split()).endswith("0 B 2 GiB +105.2% [+100.1, +110.2] REGRESSION")
+    assert other.split()[-4:] == ["–", "–", "–", "NOT_APPLICABLE"]
+    assert header.split()[2:] == ["value", "baseline", "change", "[95%]", "verdict"]
+    assert len(other) <= max(width, 75)
