@@ -39,7 +39,7 @@ MOST = 5
 
 def write(reporter: Any, results: Results) -> None:
     """Write the summary through pytest's own reporter, at its width and with its colours."""
-    found = _worst_first(results.tests)
+    found, once = _worst_first(results.tests), ranked.ranked(results.tests)
     measured = [(row.test, row.measurement, row.verdict) for row in found]
     reporter.section("vdb")
     judged = [one for one in measured if not sweeps.told(one[0], one[2].state)]
@@ -47,7 +47,7 @@ def write(reporter: Any, results: Results) -> None:
         reporter.write(_table(judged, reporter._tw.fullwidth, reporter._tw.hasmarkup))
     asked = results.session.settings.recommend
     sweeps.write(reporter, results.sweeps, reporter._tw.fullwidth, asked)
-    for line in _failing(found, results.flags):
+    for line in _failing(once, results.flags):
         reporter.line(plain(line), red=True)
     for note in _notes(measured):
         reporter.line(plain(note), yellow=True)
@@ -57,7 +57,7 @@ def write(reporter: Any, results: Results) -> None:
         reporter.line(plain(line), red=True, bold=True)
     for line in _reviewed(measured, honoured=results.session.settings.honour_accepted):
         reporter.line(plain(line), cyan=True)
-    reporter.line(_counts(results, [verdict for _, _, verdict in measured]))
+    reporter.line(_counts(results, [row.verdict for row in once]))
     for line in beside.lines(results.tests):
         reporter.line(plain(line))
     for line in reused.lines(results.tests):
@@ -98,14 +98,15 @@ def _order(row: Ranked) -> tuple[bool, int, float]:
     return (fine, len(ranked.WORST) if row.bare else state, 0.0 if fine else size)
 
 
-def _failing(found: Sequence[Ranked], flags: Sequence[str]) -> list[str]:
+def _failing(once: Sequence[Ranked], flags: Sequence[str]) -> list[str]:
     """What failed by the gate: how sure, what is behind it, and how to run it alone."""
-    failing = sorted((row for row in found if row.fails), key=_order)
+    failing = [row for row in once if row.fails]
     lines = []
     for row in failing[:MOST]:
         sure = ranked.sure(row)
         told = rows.sentence(row.measurement, row.verdict)
-        lines.append(f"{told} {sure[:1].upper()}{sure[1:]}.")
+        more = f" In {_some(len(row.others), 'more test')} too." if row.others else ""
+        lines.append(f"{told} {sure[:1].upper()}{sure[1:]}.{more}")
         if (behind := row.test.get("attribution")) and row.verdict.state is State.REGRESSION:
             lines.append(f"  {behind['text']}")
         lines.append(f"  {again.command(flags, row.test['nodeid'])}")

@@ -53,6 +53,7 @@ def test_the_worst_comes_first_with_how_to_run_it_alone(suite, engine):
             "  pytest 'benchmarks/test_bench.py::test_worse?model_under_test-build?' "
             "--vdb-model=model_under_test:build --vdb-tolerance temporal_flickering=90% "
             "--vdb-tolerance=motion_energy=off",
+            "3 measurements: *",  # two tests saw the same temporal_flickering
         ]
     )
 

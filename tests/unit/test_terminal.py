@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_vdb.report import rows, terminal
-from pytest_vdb.report.ranked import rows_of
+from pytest_vdb.report.ranked import ranked, rows_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,20 @@ def test_no_width_cuts_a_number_or_a_verdict(tested: Any, measured: Any, width: 
     assert other.split()[-4:] == ["–", "–", "–", "NOT_APPLICABLE"]
     assert header.split()[2:] == ["value", "baseline", "change", "[95%]", "verdict"]
     assert len(other) <= max(width, 75)
+
+
+def test_a_change_that_many_tests_saw_is_told_once(tested: Any, measured: Any) -> None:
+    worse = {"consequence": "fail", "effect": -0.1}
+    tests = [
+        tested(f"a::t{i}", "failed", measured("m", "REGRESSION", **worse, interval=(-0.2, -0.1)))
+        for i in range(6)
+    ]
+    for test in tests:
+        test["workload"]["hash"] = "same"
+    tests += [tested("a::n", "failed", measured("n", "REGRESSION", **worse | {"effect": -0.05}))]
+    first, alone, second, *_ = terminal._failing(ranked(tests), [])
+    assert first.startswith("REGRESSION m: ")
+    assert first.endswith(". In 5 more tests too.")
+    assert alone == "  pytest a::t0"
+    assert second.startswith("REGRESSION n: ")
+    assert "more test" not in second
