@@ -49,7 +49,7 @@ def write(reporter: Any, results: Results) -> None:
     sweeps.write(reporter, results.sweeps, reporter._tw.fullwidth, asked)
     for line in _failing(once, results.flags):
         reporter.line(plain(line), red=True)
-    for note in _notes(measured):
+    for note in _notes(found):
         reporter.line(plain(note), yellow=True)
     for line in _out_of_reach(measured):
         reporter.line(plain(line), yellow=True)
@@ -171,18 +171,17 @@ def _outcome(test: Mapping[str, Json], colour: bool) -> str:
     return f"\x1b[31;1m{outcome}\x1b[0m" if outcome and colour else outcome
 
 
-def _notes(measured: Measured) -> list[str]:
-    """What passed without a comparison, once a reason."""
+def _notes(found: Sequence[Ranked]) -> list[str]:
+    """What passed without a comparison, and what no comparison could tell, once a reason."""
     notes: dict[str, list[str]] = {}
-    for test, m, verdict in measured:
-        if test["outcome"] != "passed":
-            continue
-        if verdict.against:
+    for row in found:
+        outcome, m, verdict = row.test["outcome"], row.measurement, row.verdict
+        if outcome == "passed" and verdict.against:
             notes.setdefault(f"NEAR MACHINE: held to {verdict.against}", []).append(m.name)
-        if verdict.state is State.NO_BASELINE:
+        if outcome == "passed" and verdict.state is State.NO_BASELINE:
             notes.setdefault(f"{verdict.state}: {verdict.reason}", []).append(m.name)
-        elif verdict.state is State.INCONCLUSIVE:
-            notes[f"{_short(test)}: {rows.sentence(m, verdict)}"] = []
+        if verdict.state is State.INCONCLUSIVE and not row.fails and outcome != "skipped":
+            notes[f"{_short(row.test)}: {rows.sentence(m, verdict)}"] = []
     return [
         f"{note} ({', '.join(dict.fromkeys(names))})" if names else note
         for note, names in notes.items()

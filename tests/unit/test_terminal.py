@@ -62,3 +62,16 @@ def test_a_change_that_many_tests_saw_is_told_once(tested: Any, measured: Any) -
     assert alone == "  pytest a::t0"
     assert second.startswith("REGRESSION n: ")
     assert "more test" not in second
+
+
+@pytest.mark.parametrize(
+    ("outcome", "consequence", "told"),
+    [("passed", "warn", 1), ("failed", "warn", 1), ("failed", "fail", 0), ("skipped", "warn", 0)],
+    ids=["passed", "failed by another", "failed by it", "expected to fail"],
+)
+def test_what_is_undecided_is_explained_once(
+    tested: Any, measured: Any, outcome: str, consequence: str, told: int
+) -> None:
+    entry = measured("m", "INCONCLUSIVE", consequence=consequence, reason="8 prompts cannot tell")
+    notes = terminal._notes(rows_of(tested("a::t", outcome, entry)))
+    assert [note.endswith("8 prompts cannot tell.") for note in notes] == [True] * told
