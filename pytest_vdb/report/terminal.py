@@ -245,7 +245,7 @@ def _work(results: Results) -> str:
     ran = {
         (test["model"]["name"], test["workload"]["hash"]): test["workload"]
         for test in results.tests
-        if test["workload"] is not None
+        if test["workload"] is not None and _ran(test)
     }
     videos = sum(len(one["prompts"]) * len(one["seeds"]) for one in ran.values())
     models = len({name for name, _ in ran})
@@ -261,6 +261,12 @@ def _work(results: Results) -> str:
     overhead = results.seconds.get("plugin", 0.0) / (sum(results.seconds.values()) or 1.0)
     ran_here = f"{_some(models, 'model')}, {_some(videos, 'video')} on {where}"
     return f"{ran_here}{gpu}{energy}; overhead {overhead:.1%}"
+
+
+def _ran(test: Mapping[str, Json]) -> bool:
+    """Whether its videos were made: it has a value of them, or looked at them alone."""
+    took = test["measurements"]
+    return any(m["samples"] for m in took) or (not took and test["outcome"] != "skipped")
 
 
 def duration(seconds: float) -> str:

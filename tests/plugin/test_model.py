@@ -58,4 +58,4 @@ def test_a_model_that_cannot_be_imported_says_where_it_was_looked_for(suite):
     suite.write(BODY)
     result = suite.pytester.runpytest_inprocess("benchmarks", "--vdb-model=no_such_module:build")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*SourceError*no_such_module*"])
+    result.stdout.fnmatch_lines(["*SourceError*no_such_module*", "0 models, 0 videos on cpu; *"])

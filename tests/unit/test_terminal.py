@@ -75,3 +75,24 @@ def test_what_is_undecided_is_explained_once(
     entry = measured("m", "INCONCLUSIVE", consequence=consequence, reason="8 prompts cannot tell")
     notes = terminal._notes(rows_of(tested("a::t", outcome, entry)))
     assert [note.endswith("8 prompts cannot tell.") for note in notes] == [True] * told
+
+
+@pytest.mark.parametrize(
+    ("outcome", "samples", "ran"),
+    [
+        ("passed", [1], True),
+        ("skipped", [1], True),
+        ("failed", [0], False),
+        ("failed", [0, 1], True),
+        ("passed", [], True),
+        ("failed", [], True),
+        ("skipped", [], False),
+    ],
+    ids=["value", "xfail", "lost", "one lost", "looked", "looked and failed", "skipped"],
+)
+def test_videos_are_counted_where_they_were_made(
+    tested: Any, measured: Any, outcome: str, samples: list[int], ran: bool
+) -> None:
+    entry = measured("m", "NO_BASELINE")
+    test = tested("a::t", outcome, *(entry | {"samples": entry["samples"][:n]} for n in samples))
+    assert terminal._ran(test) is ran
