@@ -251,12 +251,14 @@ def _name(one: Ranked) -> str:
 def _failure(test: Mapping[str, Json], command: str) -> str:
     """Why a test failed, with every word of its verdicts, and the command that runs it alone."""
     lines: list[str] = []
-    if failure := test.get("failure"):
+    failure = test.get("failure") or {"text": ""}
+    if failure["text"]:
         where = f"{failure['file']}:{failure['line']:d}: " if failure["file"] else ""
         told = (where + failure["text"]).splitlines()
         lines += told[:40] + [f"… {len(told) - 40} more lines"] * (len(told) > 40)
     for one in rows_of(test):
-        if one.consequence in FAILED or one.consequence == "fail":
+        said = rows.repeats(failure["text"], one.measurement, one.verdict)
+        if one.consequence in ("fail", "error") and not said:
             lines += ["", *textwrap.wrap(rows.sentence(one.measurement, one.verdict), 100)]
             if one.verdict.state is State.REGRESSION:
                 lines += _worst_sample(one, test)

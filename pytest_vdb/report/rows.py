@@ -74,11 +74,12 @@ def sentence(m: Measurement, verdict: Verdict) -> str:
     if verdict.n:
         parts.append(f"n {verdict.n}")
     facts = f": {', '.join(parts)}" if parts else ""
-    return f"{verdict.state} {m.name}{facts}. {_begun(verdict.reason, m.name)}."
+    return f"{verdict.state} {m.name}{facts}. {_whole(verdict.reason, m.name)}"
 
 
-def _begun(reason: str, name: str) -> str:
-    """``reason`` as a sentence begins, but for one that begins with a name."""
+def _whole(reason: str, name: str) -> str:
+    """``reason`` as a sentence: its first letter large, but for a name's, and with its end."""
     first = reason.partition(" ")[0].rstrip(",;")
     named = first == name or not {*first}.isdisjoint("_.-:")
-    return reason if named else reason[:1].upper() + reason[1:]
+    begun = reason if named else reason[:1].upper() + reason[1:]
+    return begun if begun.endswith((".", "?", "!")) else f"{begun}."

@@ -109,7 +109,9 @@ def test_every_end_of_a_run_has_its_sentence(ran, tested, measured, code, entrie
 
 def test_one_cause_is_counted_once(ran, lost):
     said = "### ❌ The video gate fails: 1 measurement could not be taken"
-    assert first(markdown(ran(1, lost), HERE)) == said
+    text = markdown(ran(1, lost), HERE)
+    assert first(text) == said
+    assert f"a.py:20: {lost['failure']['text']}\n```" in text
     lost["failure"]["text"] = "assert 1 < 0"  # of its own: the error before was swallowed
     assert first(markdown(ran(1, lost), HERE)).endswith("taken and 1 test failed its own assertion")
 

@@ -15,12 +15,13 @@ from pytest_vdb.report.ranked import ranked, rows_of
     [
         ("worse by more than the tolerance", "Worse by more than the tolerance."),
         ("not reached: OSError: gone", "Not reached: OSError: gone."),
+        ("not reached: X: did you mean 'y'?", "Not reached: X: did you mean 'y'?"),
         ("shapes_color: 'x' is no scene", "shapes_color: 'x' is no scene."),
         ("sharpness, of all", "sharpness, of all."),
         ("clip: no weights", "clip: no weights."),
         ("", "."),
     ],
-    ids=["words", "not reached", "name", "measurement", "plain name", "nothing"],
+    ids=["words", "not reached", "question", "name", "measurement", "plain name", "nothing"],
 )
 def test_a_sentence_begins_as_its_reason_does_where_that_is_a_name(
     measured: Any, reason: str, told: str
