@@ -40,21 +40,22 @@ NO_VIDEOS = (
 )
 
 
-def check(target: Path) -> None:
-    """Raise BadSetting where no page can be written: packages that lack, a folder of another."""
+def check(target: Path, said: str = "--vdb-html") -> None:
+    """Raise BadSetting where no page can be written: packages that lack, a folder of another.
+
+    ``said`` is the flag that named it.
+    """
     if lacking := [name for name in NEEDS if find_spec(name) is None]:
-        raise BadSetting(
-            f"--vdb-html needs {' and '.join(lacking)}: pip install 'pytest-vdb[html]'"
-        )
+        raise BadSetting(f"{said} needs {' and '.join(lacking)}: pip install 'pytest-vdb[html]'")
     if target.is_file():
-        raise BadSetting(f"--vdb-html: {target} is a file; name a folder, which the page fills")
+        raise BadSetting(f"{said}: {target} is a file; name a folder, which the page fills")
     if target.is_symlink():
-        raise BadSetting(f"--vdb-html: {target} is a link; name the folder itself")
+        raise BadSetting(f"{said}: {target} is a link; name the folder itself")
     others = {path.name for path in target.iterdir()} - PARTS if target.is_dir() else set()
     if others or (target.is_dir() and any(target.iterdir()) and not _ours(target)):
         held = f"{', '.join(sorted(others)[:3])}, which" if others else "files and"
         raise BadSetting(
-            f"--vdb-html: {target} holds {held} no page of pytest-vdb "
+            f"{said}: {target} holds {held} no page of pytest-vdb "
             f"{'has' if others else 'among them'}, so it is left alone; name a new folder"
         )
 

@@ -52,8 +52,8 @@ class Writer:
     """``module:function`` of a `Write`, imported when it is needed.
 
     ``begins`` is how every file of it begins: another one at its path is somebody's work, and is
-    left alone. A report that is a ``folder`` says so, and its module has functions ``check`` and
-    ``clear`` of the path for that.
+    left alone. A report that is a ``folder`` says so, and its module has functions for that:
+    ``check`` of the path and of the flag that named it, and ``clear`` of the path.
     """
 
     function: str
@@ -109,7 +109,7 @@ def check(targets: Mapping[str, Path], flag: str = "--vdb-") -> None:
                     f"{said} fills the folder {path}, in which {flag}{inside[0]} names a file: "
                     "name one outside of it"
                 )
-            _of_folder(writer, "check")(path)
+            _of_folder(writer, "check")(path, said)
             continue
         check_place(said, path)
         if path.is_file() and not _begins(path, writer.begins):
@@ -158,9 +158,9 @@ def write(run: dict[str, Json], targets: Mapping[str, Path], context: Context) -
     return trouble
 
 
-def _of_folder(writer: Writer, name: str) -> Callable[[Path], None]:
+def _of_folder(writer: Writer, name: str) -> Callable[..., None]:
     module = writer.function.partition(":")[0]
-    found: Callable[[Path], None] = pkgutil.resolve_name(f"{module}:{name}")
+    found: Callable[..., None] = pkgutil.resolve_name(f"{module}:{name}")
     return found
 
 

@@ -35,3 +35,5 @@ def test_a_command_says_what_to_type_of_its_own_flags(tmp_path):
         BadSetting, match=r"^vdb report: --csv: .*; write --csv=PATH with another path"
     ):
         writers.check({"csv": tmp_path / "mine"}, "vdb report: --")
+    with pytest.raises(BadSetting, match=r"^vdb report: --html: .* is a file"):
+        writers.check({"html": tmp_path / "mine"}, "vdb report: --")
