@@ -12,6 +12,8 @@ from pytest_vdb.report import ranked, rows
 RANK = {"error": 0, "fail": 0, "warn": 1, "pass": 2}
 """Of what a verdict did to its test; among equals the state decides."""
 EXITS = {0: "Passed", 1: "Failed", 2: "Interrupted", 5: "No tests", 10: "Infrastructure error"}
+NOT_GATED = "Nothing was gated"
+"""What an exit code of 0 says where no test measured anything."""
 FAILED = "failed"
 """Beside the states: a test that failed by its own assertion, or broke."""
 NOTHING = "the test failed before anything was measured; pytest's own report says why"
@@ -22,6 +24,8 @@ ROOM = 1.15
 def verdict_of(run: Mapping[str, Json]) -> str:
     """The run's outcome in a word or two."""
     code = run["exit"]
+    if code == 0 and not any(test["measurements"] for test in run["tests"]):
+        return NOT_GATED
     return EXITS.get(code, f"Exit code {code}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -170,6 +171,20 @@ def test_the_worst_comes_first():
     )
     names = [row["name"] for row in rows]
     assert names == ["worst", "bad", "lost", "broken", "warned", "fine"]
+
+
+@pytest.mark.parametrize(
+    ("measurements", "outcome", "said"),
+    [([], "skipped", ("", "Nothing was gated")), ([measured()], "passed", ("good", "Passed"))],
+    ids=["nothing", "something"],
+)
+def test_a_run_that_measured_nothing_did_not_pass(tmp_path, measurements, outcome, said):
+    run = run_of(*measurements) | {"exit": 0}
+    run["tests"][0]["outcome"] = outcome
+    text, _ = written(tmp_path / "page", run)
+    found = re.search(r'<header class="run (\w*)">.*?<h1>(.*?)</h1>', text, re.DOTALL)
+    assert found is not None
+    assert found.groups() == said
 
 
 def test_a_test_without_measurements_has_a_row(tmp_path):
