@@ -198,12 +198,7 @@ def _index(run: dict[str, Json], context: Context) -> str:
             "rows": entries,
             "sweeps": clean(sweeps.shown(run.get("sweeps", []))),
         },
-        worst=[
-            entry
-            for entry in entries
-            if entry["consequence"] in ("error", "fail")
-            and tests[entry["test"]]["outcome"] != "skipped"  # it was expected to fail
-        ],
+        worst=[entry for entry in entries if entry["consequence"] in ("error", "fail")],
         tests=clean(tests),
         states=[(s.value, states[s.value]) for s in ranked.WORST if states[s.value]],
         kinds=sorted({entry["kind"] for entry in entries}),

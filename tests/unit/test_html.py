@@ -187,6 +187,13 @@ def test_a_run_that_measured_nothing_did_not_pass(tmp_path, measurements, outcom
     assert found.groups() == said
 
 
+def test_what_was_expected_to_fail_comes_after_what_fails():
+    expected = run_of(measured("expected"))["tests"][0] | {"outcome": "skipped"}
+    (test,) = run_of(measured("bad", effect=-0.2), measured("fine", consequence="pass"))["tests"]
+    names = [row["name"] for row in overview.entries([expected, test])]
+    assert names == ["bad", "expected", "fine"]
+
+
 def test_a_test_without_measurements_has_a_row(tmp_path):
     run = run_of()
     run["tests"][0] |= {"model": None, "workload": None, "attribution": None, "outcome": "error"}
