@@ -198,7 +198,7 @@ def _index(run: dict[str, Json], context: Context) -> str:
             "rows": entries,
             "sweeps": clean(sweeps.shown(run.get("sweeps", []))),
         },
-        worst=[entry for entry in entries if entry["consequence"] in ("error", "fail")],
+        worst=clean(overview.worst(run["tests"])),
         tests=clean(tests),
         states=[(s.value, states[s.value]) for s in ranked.WORST if states[s.value]],
         kinds=sorted({entry["kind"] for entry in entries}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_vdb.records import Json, Kind, State, Verdict
@@ -31,14 +31,28 @@ def verdict_of(run: Mapping[str, Json]) -> str:
 
 def entries(tests: list[dict[str, Json]]) -> list[dict[str, Json]]:
     """A row a measurement, the worst first; a test without any has one of its own."""
-    found = []
+    measured = (_entry(i, row) for i, test in enumerate(tests) for row in ranked.rows_of(test))
+    return sorted([*measured, *_own(tests)], key=_badness)
+
+
+def worst(tests: list[dict[str, Json]]) -> list[dict[str, Json]]:
+    """What fails, the worst first: a row a change, with how many ``others`` saw it too."""
+    place = {test["nodeid"]: index for index, test in enumerate(tests)}
+    measured = (
+        {**_entry(place[row.test["nodeid"]], row), "others": len(row.others)}
+        for row in ranked.ranked(tests)
+        if row.fails
+    )
+    return sorted([*measured, *_own(tests)], key=_badness)
+
+
+def _own(tests: list[dict[str, Json]]) -> Iterator[dict[str, Json]]:
+    """A row each test that failed by itself."""
     for index, test in enumerate(tests):
-        found += [_entry(index, row) for row in ranked.rows_of(test)]
         if test["outcome"] in ("passed", "skipped"):
             continue
         if (failure := test.get("failure")) or not test["measurements"]:
-            found.append(_broken(index, (failure or {}).get("text") or NOTHING))
-    return sorted(found, key=_badness)
+            yield _broken(index, (failure or {}).get("text") or NOTHING)
 
 
 def _entry(test: int, row: ranked.Ranked) -> dict[str, Json]:
@@ -74,6 +88,7 @@ def _broken(test: int, why: str) -> dict[str, Json]:
         "n": 0,
         "reason": why,
         "bar": None,
+        "others": 0,
     }
     state = {"state": FAILED, "label": FAILED.upper(), "consequence": "fail"}
     return {

@@ -194,6 +194,18 @@ def test_what_was_expected_to_fail_comes_after_what_fails():
     assert names == ["bad", "expected", "fine"]
 
 
+def test_a_change_that_several_tests_saw_is_one_card(tmp_path):
+    run = run_of(measured(), measured("other", effect=-0.3))
+    (seen,) = run["tests"]
+    more = {"measurements": seen["measurements"][:1], "attribution": None}
+    run["tests"] += [seen | more | {"nodeid": f"test_a.py::more[{i}]"} for i in range(5)]
+    text, _ = written(tmp_path / "page", run)
+    cards = text.partition('<ol class="worst">')[2].partition("</ol>")[0].split("<li ")[1:]
+    assert ["sharpness" in card for card in cards] == [True, False]
+    assert ["<b>+5</b>" in card for card in cards] == [True, False]
+    assert len(overview.entries(run["tests"])) == 7  # the table has them all
+
+
 def test_a_test_without_measurements_has_a_row(tmp_path):
     run = run_of()
     run["tests"][0] |= {"model": None, "workload": None, "attribution": None, "outcome": "error"}
