@@ -206,6 +206,28 @@ def test_a_change_that_several_tests_saw_is_one_card(tmp_path):
     assert len(overview.entries(run["tests"])) == 7  # the table has them all
 
 
+@pytest.mark.parametrize(
+    ("failure", "state", "reason", "told"),
+    [
+        ("Unmeasured: clip is UNMEASURED: no", "UNMEASURED", "no", {"clip": "no"}),
+        ("BadModel: no", "UNMEASURED", "not reached: BadModel", {"clip": "BadModel: no"}),
+        ("BadSetting: x", "UNMEASURED", "no", {"the test itself": "BadSetting: x", "clip": "no"}),
+        (
+            "Unmeasured: clip is UNMEASURED: no",
+            "REGRESSION",
+            "worse",
+            {"clip": "worse", "the test itself": "Unmeasured: clip is UNMEASURED: no"},
+        ),
+    ],
+    ids=["unmeasured", "not reached", "another", "measured"],
+)
+def test_what_a_measurement_says_of_its_test_is_one_row(failure, state, reason, told):
+    run = run_of(measured("clip", state=state, reason=reason))
+    run["tests"][0]["failure"] = {"text": failure, "file": None, "line": None}
+    for rows in (overview.entries(run["tests"]), overview.worst(run["tests"])):
+        assert {row["name"]: row["reason"] for row in rows} == told
+
+
 def test_a_test_without_measurements_has_a_row(tmp_path):
     run = run_of()
     run["tests"][0] |= {"model": None, "workload": None, "attribution": None, "outcome": "error"}
