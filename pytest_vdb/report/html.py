@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pytest_vdb.baseline.store import replace_folder
 from pytest_vdb.errors import BadSetting
 from pytest_vdb.records import Json, Timeline
-from pytest_vdb.report import again, beside, changes, edits, overview, ranked, sweeps
+from pytest_vdb.report import again, beside, changes, edits, overview, sweeps
 from pytest_vdb.units import plain
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ def _index(run: dict[str, Json], context: Context) -> str:
         },
         worst=clean(overview.worst(run["tests"])),
         tests=clean(tests),
-        states=[(s.value, states[s.value]) for s in ranked.WORST if states[s.value]],
-        kinds=sorted({entry["kind"] for entry in entries}),
+        states=[(state, states[state]) for state in overview.ORDER if states[state]],
+        kinds=sorted({entry["kind"] for entry in entries} - {""}),
         models=sorted({test["model"] for test in clean(tests)} - {""}),
         loud=clean(
             [*edits.told(run["gate_edits"]), *edits.overruled(run["tests"]), *context.trouble]

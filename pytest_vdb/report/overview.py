@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_vdb.records import Json, Kind, State, Verdict
+from pytest_vdb.records import Json, State, Verdict
 from pytest_vdb.report import ranked, rows
 
 RANK = {"error": 0, "fail": 0, "warn": 1, "pass": 2}
@@ -16,6 +16,9 @@ NOT_GATED = "Nothing was gated"
 """What an exit code of 0 says where no test measured anything."""
 FAILED = "failed"
 """Beside the states: a test that failed by its own assertion, or broke."""
+# A test's own failure comes after what got worse, which may be why.
+ORDER = (ranked.WORST[0].value, FAILED, *(state.value for state in ranked.WORST[1:]))
+"""The states, the worst first."""
 NOTHING = "the test failed before anything was measured; pytest's own report says why"
 ROOM = 1.15
 """What a bar shows beyond its outermost mark."""
@@ -111,7 +114,7 @@ def _broken(test: int, why: str) -> dict[str, Json]:
     return {
         "test": test,
         "name": "the test itself",
-        "kind": Kind.SCORE.value,
+        "kind": "",
         **state,
         **blank,
         **more,
@@ -131,8 +134,7 @@ def _badness(row: Mapping[str, Json]) -> tuple[float, ...]:
     over = row["bar"]["over"] if row["bar"] else 0.0
     return (
         RANK[row["consequence"]],
-        # a test's own failure comes after what got worse, which may be why
-        0.5 if row["state"] == FAILED else ranked.WORST.index(State(row["state"])),
+        ORDER.index(row["state"]),
         -over,
         row["test"],
     )

@@ -35,6 +35,10 @@ def test_quality(vdb):
 def test_adherence(vdb):
     if "CHANGED" in os.environ:
         assert vdb.score("shapes_color").mean > 0
+
+def test_own(vdb):
+    if "CHANGED" in os.environ:
+        assert vdb.score("sharpness").mean > 1e9
 """
 CONFTEST = """
 def pytest_vdb_models():
@@ -77,7 +81,8 @@ def run(root: Path, *args: str, **environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run with a regression, a new, an unmeasured one and an infrastructure error."""
+    """The page of a run with a regression, a new and an unmeasured one, a failed assertion and an
+    infrastructure error."""
     root = tmp_path_factory.mktemp("suite")
     (root / "benchmarks").mkdir()
     (root / "benchmarks" / "test_bench.py").write_text(SUITE)

@@ -103,7 +103,25 @@ def test_filters_leave_what_they_say(seen):
     assert "temporal_flickering" in rows(page)[0]
     page.locator("#find").fill("no such thing")
     assert rows(page) == []
-    assert page.locator("#count").inner_text() == f"0 of {everything} measurements"
+    said = f"0 of {everything - 1} measurements, 0 of 1 other failures"
+    assert page.locator("#count").inner_text() == said
+
+
+def test_a_failed_assertion_is_no_measurement_and_is_read_in_lines(seen):
+    page = seen.open().page
+    card = page.locator(".worst li.failed").inner_text()
+    assert "assert sharpness.mean > 1e+09" in card
+    assert "measured" not in card
+    page.locator("[data-state=failed]").click()
+    assert len(rows(page)) == 1
+    page.locator("#kind").select_option("score")
+    assert rows(page) == []
+    page.locator("#kind").select_option("")
+    page.locator("#rows tbody tr").click()
+    page.wait_for_selector("#detail .said")
+    assert page.locator(".card").inner_text().split() == ["the", "test", "itself", "FAILED"]
+    assert "\n  measured " in page.locator(".said").first.inner_text()
+    assert page.locator(".picks [aria-current=true]").inner_text().endswith("\nFAILED")
 
 
 def test_both_sides_show_the_same_frame_and_it_is_the_right_one(seen):

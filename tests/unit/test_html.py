@@ -202,7 +202,7 @@ def test_a_change_that_several_tests_saw_is_one_card(tmp_path):
     text, _ = written(tmp_path / "page", run)
     cards = text.partition('<ol class="worst">')[2].partition("</ol>")[0].split("<li ")[1:]
     assert ["sharpness" in card for card in cards] == [True, False]
-    assert ["<b>+5</b>" in card for card in cards] == [True, False]
+    assert ["] +5</small>" in card for card in cards] == [True, False]
     assert len(overview.entries(run["tests"])) == 7  # the table has them all
 
 
@@ -239,12 +239,16 @@ def test_a_test_without_measurements_has_a_row(tmp_path):
 
 def test_a_tests_own_failure_and_trouble_of_the_run_are_shown(tmp_path):
     run = run_of(measured("fine"))
-    failure = {"text": "assert sharpness.mean > 5 <b>", "file": None, "line": None}
+    why = "assert sharpness.mean > 5 <b>\n  measured 4"
+    failure = {"text": why, "file": None, "line": None}
     run["tests"][0] |= {"outcome": "failed", "failure": failure}
     lost = Context(tmp_path, trouble=("baselines were not updated",))
     html.write(run, tmp_path / "page", lost)
     text = (tmp_path / "page" / "index.html").read_text()
-    assert "assert sharpness.mean &gt; 5 &lt;b&gt;" in text
+    assert "assert sharpness.mean &gt; 5 &lt;b&gt;</small>" in text  # its first line
+    assert "1 FAILED</span>" in text
+    assert 'data-state="failed"' in text
+    assert "<option></option>" not in text  # it is of no kind
     assert "baselines were not updated" in text
     run["tests"][0]["outcome"] = "skipped"  # it was expected to
     html.write(run, tmp_path / "page", lost)

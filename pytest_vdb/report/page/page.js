@@ -46,7 +46,10 @@ function matching() {
 function list() {
   shown = matching();
   $("rows").tBodies[0].replaceChildren();
-  $("count").textContent = `${shown.length} of ${rows.length} measurements`;
+  // A test that failed by itself has a row, and is no measurement.
+  const itself = (row) => row.state === "failed";
+  const tally = (noun, kind) => `${shown.filter(kind).length} of ${rows.filter(kind).length} ${noun}`;
+  $("count").textContent = tally("measurements", (row) => !itself(row)) + (rows.some(itself) ? `, ${tally("other failures", itself)}` : "");
   more();
 }
 
@@ -136,7 +139,7 @@ async function build(index) {
 }
 
 function pick(row) {
-  const one = make("button", { type: "button" }, row.name, make("small", { textContent: `${row.label} · ${row.change === "–" ? row.value : row.change}` }));
+  const one = make("button", { type: "button" }, row.name, make("small", { textContent: [row.label, row.change, row.value].filter((one) => one !== "–").slice(0, 2).join(" · ") }));
   one.dataset.name = row.name;
   one.onclick = () => history.replaceState(null, "", address(row.test, row.name)) ?? route();
   return one;
@@ -194,11 +197,13 @@ function measurement(name) {
 
 function verdict(row) {
   const facts = [row.tolerance && `tolerance ${row.tolerance}`, row.p !== null && `p ${row.p.toPrecision(2)}`, row.n && `n ${row.n}`].filter(Boolean).join(" · ");
+  const nothing = row.value === "–" && row.baseline === "–";
   const big = row.change === "–" ? row.value : row.change.split(" [")[0];
-  const top = make("div", {}, make("span", { className: "big", textContent: big }), make("b", { textContent: row.name }), " ", make("span", { className: `chip ${row.state}`, textContent: row.label }));
-  const numbers = make("div", { textContent: row.baseline === "–" ? row.value : `${row.baseline} → ${row.value}, change ${row.change}` });
+  const top = make("div", {}, ...(nothing ? [] : [make("span", { className: "big", textContent: big })]), make("b", { textContent: row.name }), " ", make("span", { className: `chip ${row.state}`, textContent: row.label }));
+  const numbers = nothing ? [] : [make("div", { textContent: row.baseline === "–" ? row.value : `${row.baseline} → ${row.value}, change ${row.change}` })];
   const bar = row.bar ? [fillBar(make("span", { className: "bar" }), row.bar), make("div", { className: "scale" }, make("span", { textContent: "← better" }), make("span", { textContent: "no change" }), make("span", { textContent: row.bar.tolerance === null ? "worse →" : "worse → (shaded: beyond the tolerance)" }))] : [];
-  return [top, numbers, ...bar, make("small", { textContent: facts }), make("p", { textContent: row.reason })];
+  const reason = open.detail.said.includes(row.reason) ? [] : [make("p", { textContent: row.reason })]; // it stands below, with its lines
+  return [top, ...numbers, ...bar, make("small", { textContent: facts }), ...reason];
 }
 
 // ---------------------------------------------------------------- plots
