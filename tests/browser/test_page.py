@@ -84,6 +84,18 @@ def test_what_got_worse_by_how_much_and_how_sure_is_read_at_once(seen):
     assert all(any(state in row for row in told) for state in states), told
 
 
+def test_a_narrow_screen_shows_name_numbers_and_verdict(seen):
+    page = seen.open().page
+    page.set_viewport_size({"width": 400, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    for row in page.locator("#rows tbody tr").all():
+        for cell in row.locator("b, .number, .change, .state").all():
+            box = cell.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 400
+        assert row.locator("b").bounding_box()["height"] < 30  # a name is not broken
+
+
 def test_filters_leave_what_they_say(seen):
     page = seen.open().page
     everything = len(rows(page))
