@@ -247,6 +247,22 @@ def test_what_was_not_generated_is_said(seen):
     assert "9999" in page.locator(".card").inner_text()
 
 
+def test_no_change_stands_under_the_zero_line(seen):
+    page = opened(seen)
+    line = page.locator(".card .zero").bounding_box()["x"]
+    middle = (
+        page.locator(".scale span")
+        .nth(1)
+        .evaluate("""(span) => {
+        const range = document.createRange();
+        range.selectNodeContents(span);
+        const box = range.getBoundingClientRect();
+        return box.x + box.width / 2;
+    }""")
+    )
+    assert abs(middle - line) < 3
+
+
 def test_a_hostile_prompt_is_shown_and_does_nothing(seen):
     page = opened(seen)
     texts = set()
