@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_vdb.records import Json, State, Verdict
+from pytest_vdb.records import Json, Verdict
 from pytest_vdb.report import ranked, rows
 
 RANK = {"error": 0, "fail": 0, "warn": 1, "pass": 2}
@@ -54,25 +54,8 @@ def _own(tests: list[dict[str, Json]]) -> Iterator[dict[str, Json]]:
     for index, test in enumerate(tests):
         if test["outcome"] in ("passed", "skipped"):
             continue
-        told = test.get("failure") or not test["measurements"]
-        if told and not any(map(_says_it, ranked.rows_of(test))):
-            yield _broken(index, _failure(test) or NOTHING)
-
-
-def _failure(test: Mapping[str, Json]) -> str:
-    return (test.get("failure") or {}).get("text") or ""
-
-
-def _not_reached(row: ranked.Ranked) -> bool:
-    """Whether the test's own failure is all that is known of this measurement."""
-    return row.verdict.reason == f"not reached: {_failure(row.test).partition(':')[0]}"
-
-
-def _says_it(row: ranked.Ranked) -> bool:
-    """Whether the test's own failure is this one's: that there is no such number."""
-    said = f"Unmeasured: {row.measurement.name} is UNMEASURED: "
-    lost = row.fails and row.verdict.state is State.UNMEASURED
-    return lost and (_not_reached(row) or _failure(row.test).startswith(said))
+        if (failure := ranked.own_failure(test)) or not test["measurements"]:
+            yield _broken(index, (failure or {}).get("text") or NOTHING)
 
 
 def _entry(test: int, row: ranked.Ranked) -> dict[str, Json]:
@@ -93,7 +76,7 @@ def _entry(test: int, row: ranked.Ranked) -> dict[str, Json]:
         "tolerance": verdict.tolerance or "",
         "p": verdict.p,
         "n": verdict.n,
-        "reason": _failure(row.test) if _not_reached(row) else verdict.reason,
+        "reason": verdict.reason,
         "bar": bar(verdict, m.direction),
     }
 

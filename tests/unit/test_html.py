@@ -210,7 +210,12 @@ def test_a_change_that_several_tests_saw_is_one_card(tmp_path):
     ("failure", "state", "reason", "told"),
     [
         ("Unmeasured: clip is UNMEASURED: no", "UNMEASURED", "no", {"clip": "no"}),
-        ("BadModel: no", "UNMEASURED", "not reached: BadModel", {"clip": "BadModel: no"}),
+        (
+            "BadModel: no",
+            "UNMEASURED",
+            "not reached: BadModel: no",
+            {"clip": "not reached: BadModel: no"},
+        ),
         ("BadSetting: x", "UNMEASURED", "no", {"the test itself": "BadSetting: x", "clip": "no"}),
         (
             "Unmeasured: clip is UNMEASURED: no",
