@@ -97,11 +97,8 @@ def test_a_killed_and_a_hung_worker_cost_one_test_each(
 
 
 STUCK = """
-import ctypes, sys
+import ctypes
 import numpy as np
-import pytest_vdb.measure.clock
-
-pytest_vdb.measure.clock.GRACE = 1.0  # seconds
 
 def load(**given):
     def generate(prompt, **arguments):
@@ -115,6 +112,9 @@ def load(**given):
 """
 IN_C = """
 import pytest
+import pytest_vdb.measure.clock
+
+pytest_vdb.measure.clock.GRACE = 1.0  # seconds
 
 @pytest.mark.vdb(prompts=["cat"])
 def test_well(vdb):
