@@ -90,7 +90,7 @@ class Clustered:
         return self.cluster.environments(spec, self.device, self.session.settings.pool)
 
     def join(self) -> None:
-        """Reach the cluster and have a place there for every model.
+        """Reach the cluster and have a place there for every model, and for what metrics need.
 
         Raises InfraError in seconds where it does not answer or has no room, BadSetting where its
         nodes have another version, or are of several kinds.
@@ -99,7 +99,9 @@ class Clustered:
         for spec in specs:
             self.environments(spec)
         if self.session.settings.scores_on_cluster:
-            _ = self.metric_device
+            from pytest_vdb.scorers.fan import SPEC
+
+            self.cluster.places(SPEC, self.metric_device)
 
     def validate(self) -> None:
         """Raise for what cannot go together; nothing is reached."""

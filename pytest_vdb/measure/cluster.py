@@ -56,7 +56,8 @@ class OnCluster:
         """
         fan = _Fan(self.cluster, self.crew, job, progress)
         try:
-            return replace(fan.run(), facts={"runner": self.name, **fan.facts()})
+            with self.cluster.joined():
+                return replace(fan.run(), facts={"runner": self.name, **fan.facts()})
         except BaseException:
             self.release()  # nobody wants what is still computed there
             raise

@@ -6,9 +6,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_vdb.errors import InfraError
 from pytest_vdb.measure.ray_actor import Held, Worker
 from pytest_vdb.measure.runner import Job
 from pytest_vdb.parallel.capacity import threads
@@ -122,22 +124,24 @@ class Crew:
     def lose(self, actor: Actor) -> None:
         """Forget an actor that is dead, or is not waited for."""
         self._actors.pop(actor.id, None)
-        self.cluster.ray.kill(actor.handle)
+        with self.cluster.joined() as ray:
+            ray.kill(actor.handle)
 
     def release(self) -> None:
         """End all; their devices are the cluster's again."""
         actors, self._actors = list(self), {}
         if not actors:
             return
-        ray = self.cluster.ray
         try:
-            # One that computes would not hear.
-            closing = [actor.handle.close.remote() for actor in actors if not actor.calls]
-            if closing:
-                ray.wait(closing, num_returns=len(closing), timeout=GRACE)
+            with suppress(InfraError), self.cluster.joined() as ray:
+                # One that computes would not hear.
+                closing = [actor.handle.close.remote() for actor in actors if not actor.calls]
+                if closing:
+                    ray.wait(closing, num_returns=len(closing), timeout=GRACE)
         finally:
             for actor in actors:
-                ray.kill(actor.handle)
+                with suppress(InfraError):  # they ended with their cluster
+                    self.lose(actor)
 
 
 def portable(job: Job) -> dict[str, Json]:

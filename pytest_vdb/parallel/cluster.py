@@ -5,21 +5,23 @@ Ray is imported where it is used; nothing heavy is imported here.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pytest_vdb.environment import cpu_count, package, performance_environment, quality_environment
-from pytest_vdb.errors import BadSetting, InfraError
+from pytest_vdb.environment import cpu_count
+from pytest_vdb.errors import BadSetting, InfraError, VdbError
 from pytest_vdb.parallel.capacity import threads
 from pytest_vdb.parallel.ledger import Need, Node, spread
+from pytest_vdb.parallel.on_node import Look, check_version, looking
 from pytest_vdb.records import Environment, ModelSpec
 
 LOCAL = "local"
@@ -35,13 +37,14 @@ CLIENT = {
 }
 """How long Ray's own client waits for each of its three attempts."""
 
+ALONE = {"RAY_ENABLE_AUTO_CONNECT": "0"}
+"""No other Ray is started here where the cluster went away."""
+
 SOCKET = 40
 """Characters of a folder's path from which on Ray's sockets below it would be too long."""
 
 LEFT_OUT = (".git", ".venv", "venv", ".tox", "__pycache__", "*.pyc", ".pytest_cache", "media")
 """What does not travel to a cluster with the repository under test."""
-
-Look = dict[str, Any]
 
 
 def check_installed() -> None:
@@ -80,9 +83,11 @@ class Cluster:
     def ray(self) -> Any:
         """The module, connected. Raises BadSetting (no Ray, another version), InfraError."""
         check_installed()
-        if not self.local:
+        try:
             self._reach()
-        _default(_private() if self.local else CLIENT)
+        except ConnectionError as error:
+            raise InfraError(f"{self.label} does not answer: {error}") from None
+        _default({**ALONE, **(_private() if self.local else CLIENT)})
         import ray
 
         if ray.is_initialized():
@@ -94,12 +99,33 @@ class Cluster:
             return ray
         try:
             ray.init(**self._how())
-        except (ConnectionError, TimeoutError, OSError) as error:
-            raise InfraError(f"{self.label} does not answer: {_first(error)}") from None
-        except (RuntimeError, ValueError) as error:  # other versions, a repository too large
-            raise BadSetting(f"--vdb-cluster={self.address}: {_first(error)}") from None
+        except Exception as error:
+            raise self._refusal(error) from None
         self._ours = True
         return ray
+
+    @contextmanager
+    def joined(self) -> Iterator[Any]:
+        """The module, for a block. Raises InfraError where the cluster goes away within it.
+
+        It is left then: calls would wait for it, and Ray ends a process whose head is gone for a
+        minute.
+        """
+        ray = self.ray
+        try:
+            if not ray.is_initialized():
+                raise ConnectionError("this process is not connected to it any more")
+            self._reach()
+            yield ray
+        except Exception as error:
+            from ray.exceptions import RayError
+
+            if _gone(error):
+                self.close()
+                raise InfraError(f"{self.label} went away: {_first(error)}") from None
+            if isinstance(error, RayError):
+                raise InfraError(f"{self.label} cannot work: {_first(error)}") from None
+            raise
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -161,16 +187,26 @@ class Cluster:
     # ------------------------------------------------------------------ within
 
     def _reach(self) -> None:
-        """Raises InfraError in seconds where nobody listens."""
-        if self.address == "auto":
-            return  # Ray looks in its own files
+        """Raises ConnectionError in seconds where nobody listens."""
+        if self.address in (LOCAL, "auto"):
+            return  # Ray starts it, or looks in its own files
         host, _, port = self.address.removeprefix("ray://").rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), REACH).close()
         except OSError as error:
-            raise InfraError(
-                f"{self.label} does not answer: {error}; is it up, and reached from here?"
-            ) from None
+            raise ConnectionError(f"{error}; see that it is up and reached from here") from None
+
+    def _refusal(self, error: Exception) -> VdbError:
+        """Why Ray does not connect, in its first words."""
+        if self.local:
+            return InfraError(f"{self.label} does not start: {_first(error)}")
+        if isinstance(error, OSError):
+            return InfraError(
+                f"{self.label} does not answer: {_first(error)}; if it was started with a token, "
+                "set RAY_AUTH_MODE=token and that RAY_AUTH_TOKEN here, too"
+            )
+        # another version, a repository too large
+        return BadSetting(f"--vdb-cluster={self.address}: {_first(error)}")
 
     def _how(self) -> dict[str, Any]:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -188,7 +224,8 @@ class Cluster:
         }
 
     def _alive(self) -> list[dict[str, Any]]:
-        return [node for node in self.ray.nodes() if node["Alive"]]
+        with self.joined() as ray:
+            return [node for node in ray.nodes() if node["Alive"]]
 
     def _nodes(self, spec: ModelSpec, device: str) -> list[Node]:
         looked = self._look(device, spec.devices)
@@ -212,32 +249,34 @@ class Cluster:
     def _look(self, device: str, count: int) -> dict[str, Look]:
         """What each node says of itself, by id."""
         if (device, count) not in self._looked:
-            from ray.exceptions import GetTimeoutError, RayError
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            names = {
-                node["NodeID"]: node["NodeManagerHostname"]
-                for node in self._alive()
-                if device == "cpu" or node["Resources"].get("GPU")
-            }
-            asked = {}
-            for id in names:
-                there = NodeAffinitySchedulingStrategy(id, soft=False)
-                task = self.ray.remote(_looking(device, count))
-                asked[id] = task.options(num_cpus=0, scheduling_strategy=there).remote()
-            try:
-                said = dict(zip(asked, self.ray.get([*asked.values()], timeout=LOOK), strict=True))
-            except GetTimeoutError:
-                raise InfraError(
-                    f"the nodes of {self.label} did not answer within {LOOK:g} s"
-                ) from None
-            except RayError as error:
-                raise InfraError(f"the nodes of {self.label} cannot work: {error}") from None
-            if not self.local:  # which has this process's own files
-                for id, look in said.items():
-                    _check_version(names[id], look)
-            self._looked[device, count] = said
+            with self.joined() as ray:
+                self._looked[device, count] = self._asked(ray, device, count)
         return self._looked[device, count]
+
+    def _asked(self, ray: Any, device: str, count: int) -> dict[str, Look]:
+        from ray.exceptions import GetTimeoutError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        names = {
+            node["NodeID"]: node["NodeManagerHostname"]
+            for node in self._alive()
+            if device == "cpu" or node["Resources"].get("GPU")
+        }
+        asked = {}
+        for id in names:
+            there = NodeAffinitySchedulingStrategy(id, soft=False)
+            task = ray.remote(looking(device, count))
+            asked[id] = task.options(num_cpus=0, scheduling_strategy=there).remote()
+        try:
+            said = dict(zip(asked, ray.get([*asked.values()], timeout=LOOK), strict=True))
+        except GetTimeoutError:
+            raise InfraError(
+                f"the nodes of {self.label} did not answer within {LOOK:g} s"
+            ) from None
+        if not self.local:  # which has this process's own files
+            for id, look in said.items():
+                check_version(names[id], look)
+        return said
 
     def _alike(self, told: dict[str, Any]) -> Environment:
         """The one environment of these nodes. Raises BadSetting."""
@@ -267,69 +306,6 @@ def needed(spec: ModelSpec, device: str) -> Need:
     return Need(max(threads(spec) or cpu_count(), spec.devices), memory=spec.memory or 0)
 
 
-# ---------------------------------------------------------------------- on a node
-
-
-@cache
-def code() -> str:
-    """Sha256 (hex) over the plugin's own Python files: what a version number cannot tell."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def here(device: str, count: int) -> Look:
-    """What the node that this runs on is, as builtins."""
-    from pytest_vdb.parallel.lease import nvml_session
-
-    with nvml_session() as nvml:
-        handles = [] if nvml is None else range(nvml.nvmlDeviceGetCount())
-        sizes = [
-            nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(i)).total for i in handles
-        ]
-    return {
-        "gpu_memory": int(min(sizes, default=0)),
-        "quality": quality_environment(device, count).to_json(),
-        "performance": performance_environment(device, count=count).to_json(),
-    }
-
-
-def _looking(device: str, count: int) -> Callable[[], Look]:
-    """A task that travels as its own code, so that it also runs where this plugin is not."""
-
-    def look() -> Look:
-        from importlib.metadata import PackageNotFoundError, version
-
-        told = {"version": ""}
-        try:
-            told["version"] = version("pytest-vdb")
-            from pytest_vdb.parallel import cluster
-
-            return {**told, "code": cluster.code(), **cluster.here(device, count)}
-        except (PackageNotFoundError, ImportError, AttributeError) as error:
-            return {**told, "error": str(error)}
-
-    return look
-
-
-def _check_version(name: str, look: Look) -> None:
-    ours = package("pytest-vdb")
-    if look["version"] == ours and look.get("code") == code():
-        return
-    if not look["version"]:
-        wrong = f"no pytest-vdb ({look['error']})"
-    elif look["version"] != ours:
-        wrong = f"pytest-vdb {look['version']}"
-    else:
-        wrong = f"pytest-vdb {ours} with other files"
-    raise BadSetting(
-        f"--vdb-cluster: node {name} has {wrong}, and this process pytest-vdb {ours}: install "
-        "the same version on every node (pip install pytest-vdb[ray])"
-    )
-
-
 def _told(node: dict[str, Any]) -> str:
     has = node["Resources"]
     parts = [f"{has.get('CPU', 0):g} cores", f"{has.get('GPU', 0):g} GPUs"]
@@ -343,13 +319,28 @@ def _first(error: BaseException) -> str:
     return " ".join(lines[:4]) or type(error).__name__
 
 
+def _gone(error: Exception) -> bool:
+    """Whether a call failed for want of a cluster.
+
+    Ray's client raises errors of gRPC and bare ones for that, and Ray's core an OSError that is
+    none of the system's.
+    """
+    from ray.exceptions import RaySystemError
+
+    kind = type(error)
+    if kind in (Exception, OSError):
+        return getattr(error, "errno", None) is None
+    return isinstance(error, ConnectionError | RaySystemError) or kind.__module__[:4] == "grpc"
+
+
 def _private() -> dict[str, str]:
     """A local cluster sends nothing away, and lets in this process's own workers alone.
 
     Those it would run at niceness 15, where what is timed waits for whatever else computes here.
+    Where Ray was imported before, this process would not send a token; Ray has one of its own then.
     """
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    if "RAY_AUTH_MODE" not in os.environ:
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return wanted
 

@@ -92,7 +92,8 @@ class Scorers:
         """
         fan = _Fan(self, metric, asked, timeout)
         try:
-            fan.run()
+            with self.cluster.joined():
+                fan.run()
         except LeftHere as why:
             self.release()
             if fan.networks and self.extractor.device != "cpu" and not _has_cuda():
@@ -159,11 +160,9 @@ class _Fan:
         features = list({f.name: f for one in self.asked for f in one.features}.values())
         self.networks = {f.network for f in features if f.network}
         self.digests = {n.name: find(n, self.extractor.weights).sha256 for n in self.networks}
+        self.places = self.cluster.places(SPEC, self.extractor.device)[: self.ledger.count]
         try:
-            self.places = self.cluster.places(SPEC, self.extractor.device)[: self.ledger.count]
             self.features = self.cluster.ray.put(features)
-        except InfraError as error:
-            raise LeftHere(str(error)) from None
         except TypeError as error:  # a feature of somebody's that is nowhere but in this process
             raise LeftHere(f"its features cannot travel: {_told(error)}") from None
 

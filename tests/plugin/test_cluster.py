@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pytest_vdb.clustered
@@ -22,7 +24,9 @@ import pytest_vdb.scorers.fan
 from pytest_vdb.environment import cpu_count
 from pytest_vdb.metrics.catalog.consistency import EFFICIENTNET_LITE0
 from pytest_vdb.metrics.weights import is_here
-from pytest_vdb.parallel.cluster import Cluster
+from pytest_vdb.models.clips import write_webp
+from pytest_vdb.parallel.cluster import Cluster, _gone, _private
+from tests.conftest import LEAN
 
 pytestmark = pytest.mark.skipif(
     find_spec("ray") is None, reason="needs Ray: pip install pytest-vdb[ray]"
@@ -193,23 +197,28 @@ from pytest_vdb.metrics.features import Feature
 def middle(rows):
     return float(rows.mean())
 
+def levels(video):
+    return np.stack([frame.mean(axis=(0, 1)) for frame in video.frames()])
+
 def rows(video):
     with open("scored.txt", "a") as file:
         file.write(f"{os.getpid()}\\n")
     if os.getpid() != HERE:
         CHANGE
-    return np.stack([frame.mean(axis=(0, 1)) for frame in video.frames()])
+    return levels(video)
 
 MARKED = Feature("marked", rows, of="video")
+OTHER = Feature("other", levels, of="video")
 
-def spec(name, needs):
+def spec(name, needs, feature=MARKED):
     return MetricSpec(
         name, "level", "higher", Kind.SCORE, needs, "1", (0, 255), "a test's", "its mean level",
-        middle, features=(MARKED,),
+        middle, features=(feature,),
     )
 
 def pytest_vdb_metrics():
-    return [spec("marked", "frames"), spec("marked_set", "own_set")]
+    marked = [spec("marked", "frames"), spec("marked_set", "own_set")]
+    return [*marked, spec("other", "frames", OTHER)]
 """
 DIES_ONCE = """
         second = open("scored.txt").read().count(str(os.getpid())) > 1
@@ -362,3 +371,74 @@ def test_what_cannot_go_together(suite: Any, args: list[str], words: str) -> Non
     result = suite.run(*args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {words}"])
+
+
+LEAVES = """
+import os
+
+def test_scored(vdb):
+    assert vdb.score("marked").mean > 0
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64, "nobody else gets in"
+
+def test_gone(vdb):
+    import ray
+    ray.shutdown()  # what its head's death comes to
+    try:
+        vdb.score("other")
+    finally:
+        assert not ray.is_initialized(), "nor is another one started"
+"""
+
+
+def test_recorded_videos_alone_are_scored_there_until_it_goes_away(
+    suite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own, which nothing has connected before."""
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    scored(suite, "pass")
+    suite.write(LEAVES)
+    (suite.root / "clips").mkdir()
+    frames = np.full((3, 32, 32, 3), 99, np.uint8)
+    frames[:, ::2] = np.arange(3, dtype=np.uint8)[:, None, None, None]
+    write_webp(suite.root / "clips" / "a.webp", frames, 8, lossless=True)
+    (suite.root / "clips" / "prompts.jsonl").write_text('{"file": "a.webp", "prompt": "grey"}')
+
+    command = [*LEAN, "benchmarks", "--vdb-videos=clips", *THERE, "--vdb-actors=1"]
+    result = suite.pytester.runpytest_subprocess(*command, "--vdb-json=run.json", timeout=120)
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["INFRA_ERROR other. A local Ray cluster went away: *"])
+    tests = json.loads((suite.root / "run.json").read_text())["tests"]
+    [score] = next(t["measurements"] for t in tests if "scored" in t["nodeid"])
+    assert score["provenance"]["device"] == "cpu on a Ray cluster"
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        ("Exception('Ray Client is not connected')", True),
+        ("ConnectionError('the client has already been disconnected')", True),
+        ("OSError('Broken pipe')", True),
+        ("grpc.RpcError()", True),
+        ("RaySystemError('Ray has not been started yet')", True),
+        ("OutOfDiskError()", False),
+        ("OSError(28, 'No space left')", False),
+        ("ValueError()", False),
+    ],
+    ids=["client", "connection", "core", "grpc", "unconnected", "disk", "own-disk", "other"],
+)
+def test_what_ray_raises_without_a_cluster(error: str, gone: bool) -> None:
+    import grpc
+    from ray.exceptions import OutOfDiskError, RaySystemError
+
+    names = {"grpc": grpc, "OutOfDiskError": OutOfDiskError, "RaySystemError": RaySystemError}
+    assert _gone(eval(error, names)) == gone
+
+
+def test_where_ray_was_imported_before_it_makes_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process would not send one of ours."""
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert "RAY_AUTH_TOKEN" not in _private()
+    monkeypatch.delitem(sys.modules, "ray")
+    assert len(_private()["RAY_AUTH_TOKEN"]) == 64

@@ -12,8 +12,9 @@ import pytest
 
 from pytest_vdb.errors import BadSetting, InfraError
 from pytest_vdb.parallel.capacity import threads
-from pytest_vdb.parallel.cluster import Cluster, _check_version, _looking, code, needed
+from pytest_vdb.parallel.cluster import Cluster, needed
 from pytest_vdb.parallel.ledger import TRIES, Ledger, Need, Node, Spent, spread, vacant
+from pytest_vdb.parallel.on_node import check_version, code, looking
 from pytest_vdb.readers import cluster as read
 from pytest_vdb.records import ModelSpec
 
@@ -151,8 +152,8 @@ def test_auto_leaves_it_to_ray_where_to_look() -> None:
 
 
 def test_a_node_must_run_the_very_same_plugin() -> None:
-    look = _looking("cpu", 1)()
-    _check_version("here", look)
+    look = looking("cpu", 1)()
+    check_version("here", look)
     assert look["quality"]["identity"]["device"] == "cpu"
     for change, words in (
         ({"version": "9.9"}, "node n2 has pytest-vdb 9.9, and this"),
@@ -160,7 +161,7 @@ def test_a_node_must_run_the_very_same_plugin() -> None:
         ({"version": "", "error": "No module named 'pytest_vdb'"}, r"no pytest-vdb \(No module"),
     ):
         with pytest.raises(BadSetting, match=words):
-            _check_version("n2", {**look, **change})
+            check_version("n2", {**look, **change})
     assert len(code()) == 64
 
 
@@ -189,6 +190,16 @@ def test_a_cluster_that_nobody_runs_is_told_in_seconds(tmp_path: Path, free_port
         pytest.skip("needs Ray: pip install pytest-vdb[ray]")
     with pytest.raises(InfraError, match=r"does not answer.*Connection refused"):
         _ = Cluster(f"ray://127.0.0.1:{free_port}", tmp_path, tmp_path).ray
+
+
+def test_why_ray_does_not_connect_is_the_machines_or_the_users_fault() -> None:
+    for address, error, kind, words in (
+        ("local", RuntimeError("Failed to start GCS"), InfraError, "does not start: Failed to"),
+        ("ray://h:1", ConnectionError("timeout"), InfraError, "token, set RAY_AUTH_MODE=token"),
+        ("h:1", RuntimeError("Version mismatch"), BadSetting, "^--vdb-cluster=h:1: Version mis"),
+    ):
+        with pytest.raises(kind, match=words):
+            raise Cluster(address, Path(), Path())._refusal(error)
 
 
 def test_without_ray_the_message_says_what_to_install(

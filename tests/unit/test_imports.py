@@ -166,7 +166,7 @@ LIGHT = [
     *("models.families", "models.listing", "models.twins", "models.load_options"),
     *("models.cache", "performance", "quantities", "measure.carbon", "measure.energy"),
     *("clustered", "parallel.cluster", "parallel.ledger", "measure.cluster", "measure.ray_actor"),
-    *("measure.crew", "scorers", "scorers.fan", "scorers.on_node"),
+    *("parallel.on_node", "measure.crew", "scorers", "scorers.fan", "scorers.on_node"),
     *("measure.runner", "measure.child", "measure.group", "parallel.lease", "fanout"),
     *("parallel.schedule", "parallel.durations", "parallel.capacity", "parallel.xdist"),
     *("reuse", "sane", "measure.shared", "measure.identity", "models.identity", "report.reused"),
