@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_vdb import performance as figures
 from pytest_vdb.errors import BaselineError, Insane, LostMedium, UnknownStage, Unmeasured, VdbError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pytest_vdb.options import Settings
     from pytest_vdb.reuse import Shared
     from pytest_vdb.session import VdbSession
+
+T = TypeVar("T")
 
 
 class Bench:
@@ -223,7 +225,7 @@ class Bench:
         extractor = self.session.extractor
         try:
             weights = spec.digests(extractor.weights)
-            on = self.session.computed(spec, self, run, baseline)
+            on = self._guarded(spec, self.session.computed, self, run, baseline)
             provenance = spec.provenance(on, weights)
             if spec.networks and extractor.dtype != "float32":  # its numbers are its own
                 version = f"{provenance.version}, {extractor.dtype}"
@@ -243,7 +245,8 @@ class Bench:
         if spec.of_set:
             from pytest_vdb.metrics.registry import evaluate_set
 
-            number = self._guarded(spec, evaluate_set, *self.sets(spec, run, baseline))
+            sets = self.sets(spec, run, baseline)
+            number = self._guarded(spec, evaluate_set, *sets, extractor=self.session.extractor)
             return (Value("", None, number),)
         values = []
         for sample in run.samples:
@@ -276,14 +279,13 @@ class Bench:
         from pytest_vdb.metrics.registry import evaluate
 
         inputs = self.inputs(spec, sample, baseline)
+        inputs["extractor"] = self.session.extractor
         return self._guarded(spec, evaluate, self.video(sample), **inputs)
 
-    def _guarded(
-        self, spec: MetricSpec, evaluate: Callable[..., float], *videos: Any, **inputs: Any
-    ) -> float:
-        """``evaluate`` of ``spec``; a third party's metric may fail in any way."""
+    def _guarded(self, spec: MetricSpec, work: Callable[..., T], *given: Any, **named: Any) -> T:
+        """``work`` of ``spec``; a third party's metric may fail in any way."""
         try:
-            return evaluate(spec, *videos, extractor=self.session.extractor, **inputs)
+            return work(spec, *given, **named)
         except VdbError:
             raise
         except Exception as error:

@@ -53,7 +53,7 @@ class Kept:
     def keep(self, key: str, result: np.ndarray | Exception) -> None:
         """Remember rows, and write them to the folder; or remember a failure that would recur."""
         if isinstance(result, Exception):
-            if isinstance(result, Unmeasured | UnreadableClip) or not isinstance(result, PASSING):
+            if not passing(result):
                 self._remember(key, result.with_traceback(None))  # it would hold the frames
             return
         self._remember(key, result)
@@ -79,6 +79,11 @@ class Kept:
         self.nbytes += _size(result)
         while self.nbytes > self.memory:
             self.nbytes -= _size(self._results.popitem(last=False)[1])
+
+
+def passing(result: object) -> bool:
+    """Whether it is a failure that may go well the next time."""
+    return isinstance(result, PASSING) and not isinstance(result, Unmeasured | UnreadableClip)
 
 
 def _size(result: np.ndarray | Exception) -> int:

@@ -227,8 +227,12 @@ class _Fan:
 
     def _take(self, actor: Actor, call: Call, answer: Any) -> None:
         if call.index is None:
-            if isinstance(answer, Exception):
+            if isinstance(answer, VdbError):
                 raise answer
+            if isinstance(answer, Exception):  # of a network of somebody's
+                raise Unmeasured(
+                    f"{self.metric}: {actor.id} raised {type(answer).__name__}: {answer}"
+                )
             actor.ready = call.kind == "prepare"
         elif self.ledger.finish(actor.id, call.index):
             self._keep(self.asked[call.index], answer)
@@ -236,10 +240,15 @@ class _Fan:
 
     def _keep(self, asked: Asked, answer: dict[str, Any]) -> None:
         """What arrives is a view of the object store, which needs its room again."""
+        from pytest_vdb.metrics.kept import passing
+
         found = {
             name: result if isinstance(result, Exception) else result.copy()
             for name, result in answer.items()
         }
+        for name, result in found.items():
+            if passing(result):  # which is not kept, so that this process would compute it again
+                found[name] = Unmeasured(f"{type(result).__name__}: {result}")
         self.extractor.keep(asked.features, found, *asked.inputs)
 
     def _replace(self, actor: Actor, why: str) -> None:

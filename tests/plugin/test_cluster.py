@@ -193,6 +193,7 @@ import os, signal, time
 import numpy as np
 from pytest_vdb import Kind, MetricSpec
 from pytest_vdb.metrics.features import Feature
+from pytest_vdb.metrics.weights import Network
 
 def middle(rows):
     return float(rows.mean())
@@ -207,8 +208,13 @@ def rows(video):
         CHANGE
     return levels(video)
 
+def load(path):
+    raise RuntimeError("no such operator")
+
 MARKED = Feature("marked", rows, of="video")
 OTHER = Feature("other", levels, of="video")
+NETWORK = Network("network", ("network.bin",), load, "https://example.org", "MIT")
+LOADED = Feature("loaded", levels, of="video", network=NETWORK)
 
 def spec(name, needs, feature=MARKED):
     return MetricSpec(
@@ -217,8 +223,8 @@ def spec(name, needs, feature=MARKED):
     )
 
 def pytest_vdb_metrics():
-    marked = [spec("marked", "frames"), spec("marked_set", "own_set")]
-    return [*marked, spec("other", "frames", OTHER)]
+    others = [spec("other", "frames", OTHER), spec("loaded", "frames", LOADED)]
+    return [spec("marked", "frames"), spec("marked_set", "own_set"), *others]
 """
 DIES_ONCE = """
         second = open("scored.txt").read().count(str(os.getpid())) > 1
@@ -323,6 +329,30 @@ def test_without_room_this_process_computes(suite: Any, monkeypatch: pytest.Monk
     assert scorers(suite) == [os.getpid()] * 4
     run = json.loads((suite.root / "run.json").read_text())
     assert {m["provenance"]["device"] for m in run["tests"][0]["measurements"]} == {"cpu"}
+
+
+def test_what_fails_there_is_unmeasured_and_not_tried_here(suite: Any) -> None:
+    """Nor is it a traceback, be it the actor's or this process's with what came back."""
+    scored(suite, "raise RuntimeError('no memory')")
+    names = ("marked", "loaded", "other")
+    suite.write("".join(f"def test_{n}(vdb):\n    vdb.score('{n}').mean\n\n" for n in names))
+    weights = suite.root / "nets" / "network"
+    weights.mkdir(parents=True)
+    (weights / "network.bin").write_bytes(b"weights")
+    (suite.root / "full").touch()
+    where = ("--vdb-metric-weights=nets", "--vdb-metric-cache=full")
+
+    result = suite.run(*THERE, "--vdb-actors=1", *where)
+
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "UNMEASURED marked. *RuntimeError: no memory*",
+            "UNMEASURED loaded. *actor 1 raised RuntimeError: no such operator*",
+            "UNMEASURED other. *raised FileExistsError: *full*",
+        ]
+    )
+    assert os.getpid() not in scorers(suite)
 
 
 WIDE = """
