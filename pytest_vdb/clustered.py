@@ -66,15 +66,15 @@ class Clustered:
     def compute(self, bench: Bench, spec: MetricSpec, run: Run, baseline: Baseline | None) -> str:
         """Have the actors compute what ``spec`` is made of, for all videos of ``run``.
 
-        Gives where that was, to be said after the device. The models' actors end before it, since
-        the devices are theirs as long as they live.
+        Gives where that was, to be said after the device: nothing where all was kept already. The
+        models' actors end before it, since the devices are theirs as long as they live.
         """
         asked = self.scorers.lacking(spec.features, _inputs(bench, spec, run, baseline))
-        if asked:
-            if "runner" in self.__dict__:
-                self.runner.release()
-            self.scorers.compute(spec.name, asked, bench.settings.timeout)
-        return self.scorers.where(spec.features)
+        if not asked:
+            return ""
+        if "runner" in self.__dict__:
+            self.runner.release()
+        return self.scorers.compute(spec.name, asked, bench.settings.timeout)
 
     def dismiss(self) -> None:
         """End the actors that compute for metrics: what comes needs their devices."""

@@ -67,12 +67,6 @@ class Scorers:
         self.extractor = extractor
         self.say = say
         self.crew = Crew(cluster)
-        self._left: dict[str, str] = {}
-        """Features that this process had to compute, and in words where they were computed."""
-
-    def where(self, features: Iterable[Feature]) -> str:
-        """Where ``features`` were computed, to be said after the device."""
-        return next((self._left[f.name] for f in features if f.name in self._left), THERE)
 
     def lacking(self, features: Sequence[Feature], inputs: Iterable[Inputs]) -> list[Asked]:
         """What is to be computed. What cannot be is told when it is scored."""
@@ -83,8 +77,8 @@ class Scorers:
                     asked.append(Asked(one, missing))
         return asked
 
-    def compute(self, metric: str, asked: Sequence[Asked], timeout: float | None) -> None:
-        """Have all of ``asked`` computed and kept.
+    def compute(self, metric: str, asked: Sequence[Asked], timeout: float | None) -> str:
+        """Have all of ``asked`` computed and kept. Gives where, to be said after the device.
 
         ``timeout`` in seconds is of one video, and of the load of its networks. Raises
         MissingWeights and WrongWeights of a node, Unmeasured where it takes longer, and InfraError
@@ -94,6 +88,7 @@ class Scorers:
         try:
             with self.cluster.joined():
                 fan.run()
+            return THERE
         except LeftHere as why:
             self.release()
             if fan.networks and self.extractor.device != "cpu" and not _has_cuda():
@@ -102,8 +97,7 @@ class Scorers:
                     "machine has no GPU; leave --vdb-metric-device=cluster out"
                 ) from None
             self.say(f"{metric} is computed here and not on {self.cluster.label}: {why}")
-            said = f", in part{THERE}" if fan.ledger.finished else ""
-            self._left |= {name: said for one in asked for name in one.names}
+            return f", in part{THERE}" if fan.ledger.finished else ""
         except BaseException:
             self.release()  # nobody wants what is still computed there
             raise

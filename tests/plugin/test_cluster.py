@@ -273,7 +273,9 @@ def test_the_same_scores_also_where_a_scorer_is_killed(suite: Any) -> None:
     assert [m["samples"] for m in ours] == [m["samples"] for m in theirs]
     assert [len(m["samples"]) for m in ours] == [4, 1, 4, 4][: len(ours)]
     assert [m["verdict"]["state"] for m in ours] == [m["verdict"]["state"] for m in theirs]
-    assert {m["provenance"]["device"] for m in theirs} == {"cpu on a Ray cluster"}
+    kept = {m["name"] for m in theirs if m["provenance"]["device"] == "cpu"}
+    assert kept == {"marked_set"}, "nothing of it was left to compute, there or here"
+    assert {m["provenance"]["device"] for m in theirs} == {"cpu", "cpu on a Ray cluster"}
     killed, pids = int((suite.root / "killed.txt").read_text()), scorers(suite)
     assert os.getpid() not in pids, "nothing was computed here"
     assert len({*pids}) in (2, 3)
@@ -316,10 +318,10 @@ def test_without_room_this_process_computes(suite: Any, monkeypatch: pytest.Monk
     compute = fan.Scorers.compute
     others: list[Any] = []
 
-    def crowded(self: Any, *args: Any) -> None:
+    def crowded(self: Any, *args: Any) -> str:
         others.append(Others.remote())  # it takes what the model's actors gave back
         ray.get(others[0].here.remote())
-        compute(self, *args)
+        return compute(self, *args)
 
     monkeypatch.setattr(fan.Scorers, "compute", crowded)
     result = suite.run(*THERE, "--vdb-json=run.json")
