@@ -94,7 +94,6 @@ class _Fan:
         self.loaded = 0
         self.began = 0
         """Actors that were ready when the first sample was asked for."""
-        self.unready = 0
         self.looked = 0.0
         self.lost = 0
         self.heard: set[str] = set()
@@ -208,19 +207,16 @@ class _Fan:
         """What a dead actor held is made by others, one of them new where its place is left."""
         self.crew.lose(actor)
         self.lost += 1
-        model = f"model {self.job.model.name!r} on {self.cluster.label}"
-        over = "before they were ready"
         try:
-            if not self.ledger.lose(actor.id) and not actor.ready:
-                self.unready += 1
+            self.ledger.lose(actor.id, unready=self.crew.failed(actor))
         except Spent as spent:
-            prompt, seed = self.job.workload.jobs[spent.args[0]]
-            over = "over " + name_phase("the generation", prompt, seed)
-            self.unready = TRIES
-        if self.unready >= TRIES:
+            over = "before they were ready"
+            if spent.index is not None:
+                over = "over " + name_phase("the generation", *self.job.workload.jobs[spent.index])
             raise InfraError(
-                f"{TRIES} actors of {model} died {over}; {self.tally.finished}; the last: {why}"
-            )
+                f"{TRIES} actors of model {self.job.model.name!r} on {self.cluster.label} died "
+                f"{over}; {self.tally.finished}; the last: {why}"
+            ) from None
         if self.began:
             self._feed()
         wanted = self.ledger.waits or not any(one.ready for one in self.crew)

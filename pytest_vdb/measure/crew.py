@@ -127,6 +127,10 @@ class Crew:
         with self.cluster.joined() as ray:
             ray.kill(actor.handle)
 
+    def failed(self, actor: Actor) -> bool:
+        """Whether a dead ``actor`` died over getting ready, and not with its node."""
+        return not actor.ready and actor.node in self.cluster.alive()
+
     def release(self) -> None:
         """End all; their devices are the cluster's again."""
         actors, self._actors = list(self), {}

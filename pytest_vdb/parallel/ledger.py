@@ -18,7 +18,11 @@ fault."""
 
 
 class Spent(Exception):
-    """A sample that took `TRIES` actors with it; ``args[0]`` is its index."""
+    """What took `TRIES` actors with it: a sample, or where ``index`` is None, getting ready."""
+
+    def __init__(self, index: int | None) -> None:
+        super().__init__(index)
+        self.index = index
 
 
 @dataclass
@@ -34,7 +38,7 @@ class Ledger:
     tries: int = TRIES
     finished: set[int] = field(default_factory=set)
     _held: dict[str, deque[int]] = field(default_factory=dict)
-    _attempts: Counter[int] = field(default_factory=Counter)
+    _attempts: Counter[int | None] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._waiting = deque(range(self.count))
@@ -76,17 +80,19 @@ class Ledger:
         self.finished.add(index)
         return True
 
-    def lose(self, actor: str) -> list[int]:
+    def lose(self, actor: str, unready: bool = False) -> list[int]:
         """Take back what a dead ``actor`` held, to be made next and in order.
 
-        Raises Spent where it was the last try of the first of them.
+        Raises Spent where it was the last try of the first of them; or, where it held none and died
+        ``unready``, of getting ready.
         """
         lost = list(self._held.pop(actor, ()))
         self._waiting.extendleft(reversed(lost))
-        if lost:
-            self._attempts[lost[0]] += 1
-            if self._attempts[lost[0]] >= self.tries:
-                raise Spent(lost[0])
+        if lost or unready:
+            over = lost[0] if lost else None
+            self._attempts[over] += 1
+            if self._attempts[over] >= self.tries:
+                raise Spent(over)
         return lost
 
 

@@ -130,7 +130,6 @@ class _Fan:
         self.how = scorers.how()
         self.metric, self.asked, self.timeout = metric, asked, timeout
         self.ledger = Ledger(len(asked))
-        self.unready = 0
 
     def run(self) -> None:
         self._send()
@@ -248,18 +247,16 @@ class _Fan:
     def _replace(self, actor: Actor, why: str) -> None:
         """What a dead actor held is computed by others, one of them new."""
         self.crew.lose(actor)
-        over = "before they were ready"
         try:
-            if not self.ledger.lose(actor.id) and not actor.ready:
-                self.unready += 1
+            self.ledger.lose(actor.id, unready=self.crew.failed(actor))
         except Spent as spent:
-            over = f"over {self.asked[spent.args[0]].inputs[0].name}"
-            self.unready = TRIES
-        if self.unready >= TRIES:
+            over = "before they were ready"
+            if spent.index is not None:
+                over = f"over {self.asked[spent.index].inputs[0].name}"
             raise InfraError(
                 f"{TRIES} actors of {self.cluster.label} that compute {self.metric} died {over}; "
                 f"the last: {why}"
-            )
+            ) from None
         self._feed()
         if self.ledger.waits or not any(one.ready for one in self.crew):
             self._hire()

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,15 @@ import pytest_vdb.clustered
 import pytest_vdb.measure.cluster  # pytester forgets what an inner run imports
 import pytest_vdb.scorers.fan
 from pytest_vdb.environment import cpu_count
+from pytest_vdb.errors import InfraError
 from pytest_vdb.metrics.catalog.consistency import EFFICIENTNET_LITE0
+from pytest_vdb.metrics.engine import Extractor
 from pytest_vdb.metrics.weights import is_here
 from pytest_vdb.models.clips import write_webp
 from pytest_vdb.parallel.cluster import Cluster, _gone, _private
+from pytest_vdb.parallel.ledger import TRIES, Need
+from pytest_vdb.scorers.fan import Scorers
+from pytest_vdb.scorers.on_node import Scorer
 from tests.conftest import LEAN
 
 pytestmark = pytest.mark.skipif(
@@ -67,12 +73,12 @@ if os.path.exists("killed.txt"):  # it takes a dead one's place
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """As ``--vdb-cluster=local`` starts it."""
     folder = tmp_path_factory.mktemp("ray")
     cluster = Cluster("local", folder, folder)
     _ = cluster.ray
-    yield
+    yield cluster
     cluster.close()
 
 
@@ -355,6 +361,19 @@ def test_what_fails_there_is_unmeasured_and_not_tried_here(suite: Any) -> None:
         ]
     )
     assert os.getpid() not in scorers(suite)
+
+
+def test_who_dies_with_its_node_is_no_try(joined: Cluster) -> None:
+    """Three deaths on nodes that live are the machines' fault, whatever else was lost before."""
+    fan = pytest_vdb.scorers.fan._Fan(Scorers(joined, Extractor(), print), "marked", [], None)
+    fan.places = []
+    actor = fan.crew.engage(Scorer, Need(0), joined.alive()[0], {}, [])
+    for _ in range(TRIES):
+        fan._replace(replace(actor, node="one that is gone"), "its node died")
+    for _ in range(TRIES - 1):
+        fan._replace(actor, "killed")
+    with pytest.raises(InfraError, match=r"compute marked died before they were ready; .*killed"):
+        fan._replace(actor, "killed")
 
 
 WIDE = """

@@ -67,7 +67,19 @@ def test_a_sample_that_kills_every_actor_is_given_up() -> None:
     book.hand("last")
     with pytest.raises(Spent) as spent:
         book.lose("last")
-    assert spent.value.args == (0,)
+    assert spent.value.index == 0
+
+
+def test_getting_ready_has_its_tries_too() -> None:
+    book = ledger(3, *"ab")
+    assert book.hand("a") == 0
+    book.lose("a", unready=True)  # which died over the sample that it held
+    for _ in range(TRIES - 1):
+        book.lose("one that never was ready", unready=True)
+    book.lose("one that is gone with its node")
+    with pytest.raises(Spent) as spent:
+        book.lose("b", unready=True)
+    assert spent.value.index is None
 
 
 def test_one_that_only_waited_behind_a_fatal_sample_is_not_blamed() -> None:
