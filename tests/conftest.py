@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,3 +104,15 @@ def draw() -> Any:
         (folder / "prompts.jsonl").write_text("\n".join(lines) + "\n")
 
     return write
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone within some seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

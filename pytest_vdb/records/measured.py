@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -208,18 +208,9 @@ class Measurement(Record):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json]) -> Self:
-        return cls(
-            name=data["name"],
-            unit=data["unit"],
-            direction=data["direction"],
-            kind=Kind(data["kind"]),
-            headline=data["headline"],
-            values=tuple(Value.from_json(v) for v in data["values"]),
-            provenance=Provenance.from_json(data["provenance"]),
-            missing=Missing(data["missing"]) if data["missing"] else None,
-            reason=data["reason"],
-            note=data.get("note", ""),
-        )
+        missing = Missing(data["missing"]) if data["missing"] else None
+        taken = cls.from_run({**data, "samples": data["values"]})
+        return replace(taken, missing=missing, reason=data["reason"], note=data.get("note", ""))
 
     @property
     def by_key(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -228,3 +229,16 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kept: Kept
 def engine(suite: Suite) -> None:
     """The suite's model is an engine (`Suite.engine`)."""
     suite.engine()
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real Ray, as ``--vdb-cluster=local`` starts it: where the process is connected, ``local``
+    means that one."""
+    from pytest_vdb.parallel.cluster import Cluster
+
+    folder = tmp_path_factory.mktemp("ray")
+    cluster = Cluster("local", folder, folder)
+    _ = cluster.ray
+    yield cluster
+    cluster.close()
